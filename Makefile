@@ -1,0 +1,38 @@
+# What can be done here, one line each. CI calls these targets and nothing else (.ci/run).
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+GO           ?= go
+PREFIX       ?= /usr/local
+CASES        ?= ../shared/cases
+FUZZTIME     ?= 5m
+LINT_VERSION := v2.15.0
+LINT         := .bin/golangci-lint-$(LINT_VERSION)
+TEST_NEEDS   := git openssh-client bzip2 xz-utils curl python3 gcc libc6-dev busybox-static docker-registry skopeo umoci iproute2 iptables slirp4netns uidmap
+DEMO_NEEDS   := busybox-static docker-registry skopeo umoci curl ca-certificates
+BENCH_NEEDS  := busybox-static tar pigz zstd
+
+.PHONY: build binary install demo test packages vet tidy unit race cases fuzz fuzz-short lint example bench generate check clean
+
+build:      ; CGO_ENABLED=0 $(GO) build -trimpath -o bin/gobuild ./cmd/build
+install:    build ; install -D -m 0755 bin/gobuild $(DESTDIR)$(PREFIX)/bin/gobuild
+demo:       ; .ci/packages $(DEMO_NEEDS) && $(MAKE) --no-print-directory build && examples/demo.sh
+test:       packages vet tidy example binary lint race cases fuzz-short
+packages:   ; .ci/packages $(TEST_NEEDS)
+vet:        ; .ci/step vet $(GO) vet ./...
+tidy:       ; .ci/step tidy $(GO) mod tidy -diff && .ci/step verify $(GO) mod verify
+example:    ; .ci/step example $(GO) -C examples/httpserver test ./...
+binary:     ; .ci/step build $(MAKE) --no-print-directory build
+unit:       ; $(GO) test -shuffle=on -json ./... | $(GO) run ./internal/verdict tests testdata/skips.txt
+race:       ; $(GO) test -race -shuffle=on -json ./... | $(GO) run ./internal/verdict tests testdata/skips.txt
+cases:      build ; .ci/cases $(CASES) testdata/cases-not-passing.txt
+fuzz:       ; .ci/fuzz $(FUZZTIME)
+fuzz-short: ; .ci/fuzz 10s
+lint:       $(LINT) ; .ci/step lint $(LINT) run ./...
+bench:      build ; .ci/packages $(BENCH_NEEDS) && $(GO) run ./bench -gobuild bin/gobuild $(BENCHFLAGS)
+generate:   ; $(GO) generate ./...
+check:      vet tidy example ; test -z "$$(gofmt -l . | tee /dev/stderr)" && $(GO) test .
+clean:      ; rm -rf bin .demo bench/out.json
+
+$(LINT):    ; GOBIN=$(CURDIR)/.bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) && mv .bin/golangci-lint $@

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// noopBound is what a fully cached build may take beyond the start of the binary, in milliseconds.
+const noopBound = 10
+
+// benchNoop is S1.
+func benchNoop(ctx context.Context, b *bench) ([]row, error) {
+	dir, err := b.scratch("s1")
+	if err != nil {
+		return nil, err
+	}
+	const dockerfile = "FROM scratch\nCOPY rootfs /\nENV A=1\nWORKDIR /app\nCOPY files /app\nRUN true\nLABEL l=1\n" +
+		"RUN true\nCOPY files/d000 /app/again\nUSER 1000\nCMD [\"true\"]\n"
+	if err := writeFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
+		return nil, err
+	}
+	if err := b.putBusybox(filepath.Join(dir, "rootfs")); err != nil {
+		return nil, err
+	}
+	m, err := newMaterial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.smallFiles(filepath.Join(dir, "files"), 200); err != nil {
+		return nil, err
+	}
+	times, err := interleave(b.roundsOr(21),
+		func(int) (time.Duration, error) {
+			return command(ctx, b.dir, b.gobuild, "version")
+		},
+		func(int) (time.Duration, error) {
+			return b.build(ctx, "root1", dir, "-t", "bench/noop")
+		})
+	if err != nil {
+		return nil, err
+	}
+	r := compared("S1", "no-op: 10 steps, 200 files, cached", times[0], times[1], 1)
+	r.Bound = fmt.Sprintf("floor + %d ms", noopBound)
+	r.OK = r.Gobuild <= r.Floor+noopBound
+	return []row{r}, b.drop("s1", "root1")
+}
+
+// benchRuns is S3.
+func benchRuns(ctx context.Context, b *bench) ([]row, error) {
+	n := b.size(50, 10)
+	dir, err := b.scratch("s3")
+	if err != nil {
+		return nil, err
+	}
+	dockerfile := "FROM scratch\nCOPY bin /bin\n" + strings.Repeat("RUN true\n", n)
+	if err := writeFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
+		return nil, err
+	}
+	if err := b.putBusybox(dir); err != nil {
+		return nil, err
+	}
+	times, err := interleave(b.roundsOr(7),
+		func(round int) (time.Duration, error) {
+			start := time.Now()
+			for i := range n {
+				if err := bareRun(dir, filepath.Join(b.dir, "s3floor", fmt.Sprint(round), fmt.Sprint(i))); err != nil {
+					return 0, err
+				}
+			}
+			return time.Since(start), nil
+		},
+		func(int) (time.Duration, error) {
+			return b.build(ctx, "root3", dir, "--no-cache", "-t", "bench/runs")
+		})
+	if err != nil {
+		return nil, err
+	}
+	r := compared("S3", fmt.Sprintf("%d x RUN true, nothing cached", n), times[0], times[1], 1.5)
+	return []row{r}, b.drop("s3", "s3floor", "root3")
+}
+
+// bareRun is the least that a RUN needs: new namespaces, an overlay over lower, a new root, and a process in it. One operating
+// system thread enters the namespaces and starts the process, so nothing is executed twice; the thread then ends with its goroutine,
+// because one that did unshare must never serve another. /proc is not mounted: only a process inside could do that.
+func bareRun(lower, scratch string) error {
+	for _, d := range []string{"upper", "work", "merged"} {
+		if err := os.MkdirAll(filepath.Join(scratch, d), 0o755); err != nil {
+			return err
+		}
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- enterAndRun(lower, scratch)
+	}()
+	return <-done
+}
+
+func enterAndRun(lower, scratch string) error {
+	const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+	if err := unix.Unshare(namespaces); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	merged := filepath.Join(scratch, "merged")
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,volatile", lower, scratch, scratch)
+	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		return fmt.Errorf("mount overlay: %w", err)
+	}
+	err := errors.Join(unix.Chdir(merged), unix.PivotRoot(".", "."), unix.Unmount(".", unix.MNT_DETACH))
+	if err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{})
+	if err != nil {
+		return err
+	}
+	state, err := p.Wait()
+	if err == nil && !state.Success() {
+		err = fmt.Errorf("true: %s", state)
+	}
+	return err
+}

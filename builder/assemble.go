@@ -1,0 +1,149 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"gobuild/image"
+	"gobuild/layer"
+	"gobuild/stages"
+)
+
+// assemble makes configuration and manifest of the target and puts them into the store.
+func (bd *build) assemble(ctx context.Context) (image.Assembled, error) {
+	target := bd.runs[bd.plan.Target().Index]
+	layers, err := bd.imageLayers(ctx, target.final)
+	if err != nil {
+		return image.Assembled{}, err
+	}
+	a := image.Assembly{Image: target.stage.Image, Layers: layers, History: bd.history(target), DockerTypes: bd.form.docker}
+	out, err := image.Assemble(a)
+	if err != nil {
+		return out, err
+	}
+	if _, err := bd.store.PutBytes(out.ConfigBytes); err != nil {
+		return out, err
+	}
+	_, err = bd.store.PutBytes(out.ManifestBytes)
+	return out, err
+}
+
+// imageLayers waits for what is being packed, and fetches the base's blobs that only its registry has so far.
+func (bd *build) imageLayers(ctx context.Context, s state) ([]image.Layer, error) {
+	layers := make([]image.Layer, len(s.layers))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4) // transfers at once; more gain nothing from one registry
+	for i, l := range s.layers {
+		group.Go(func() error {
+			if l.packing != nil {
+				rec, err := bd.pack.result(ctx, l)
+				layers[i] = image.Layer{Desc: rec.Desc, DiffID: rec.DiffID}
+				return err
+			}
+			if err := bd.ensureBlob(ctx, l); err != nil {
+				return err
+			}
+			layers[i] = image.Layer{Desc: l.desc, DiffID: l.diffID}
+			return bd.forceCompression(ctx, &layers[i])
+		})
+	}
+	return layers, group.Wait()
+}
+
+// forceCompression gives a base's layer the compression of the new ones when the user asked for it.
+func (bd *build) forceCompression(ctx context.Context, l *image.Layer) error {
+	if !bd.form.force {
+		return nil
+	}
+	in, err := bd.store.OpenVerified(ctx, l.Desc.Digest)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := bd.store.Writer()
+	if err != nil {
+		return err
+	}
+	packed, err := layer.Recompress(ctx, out, in, layer.PackOptions{Compression: bd.form.compression, Level: bd.form.level})
+	if err != nil {
+		return errors.Join(fmt.Errorf("compress layer %s anew: %w", l.Desc.Digest, err), out.Abort())
+	}
+	if err := out.Commit(packed.Digest, packed.Size); err != nil {
+		return err
+	}
+	l.Desc = ocispec.Descriptor{MediaType: packed.MediaType, Digest: packed.Digest, Size: packed.Size}
+	return nil
+}
+
+// history is the base's, then that of each stage from the bottom up, with times (FEATURES H4, H14).
+func (bd *build) history(target *stageRun) []ocispec.History {
+	chain := []*stageRun{target}
+	for chain[0].stage.Base.Kind == stages.SourceStage {
+		chain = append([]*stageRun{bd.runs[chain[0].stage.Base.Stage]}, chain...)
+	}
+	var entries []ocispec.History
+	if b := chain[0].from; b != nil {
+		entries = append(entries, b.image.History...)
+	}
+	base := len(entries)
+	if l := chain[0].seeded; l != nil {
+		entries = append(entries, ocispec.History{Created: &l.created, CreatedBy: "FROM " + chain[0].stage.Base.Image.Context, Comment: "buildkit.dockerfile.v0"})
+	}
+	for _, sr := range chain {
+		entries = append(entries, sr.entries()...)
+	}
+	fillTimes(entries, base)
+	clamp(entries[base:], bd.opt.SourceDateEpoch)
+	return entries
+}
+
+func (sr *stageRun) entries() []ocispec.History {
+	out := make([]ocispec.History, len(sr.stage.History))
+	for i, h := range sr.stage.History {
+		out[i] = ocispec.History{CreatedBy: h.CreatedBy, Comment: h.Comment, EmptyLayer: h.Empty}
+	}
+	for i, step := range sr.stage.Steps {
+		created := sr.added[i].created
+		out[step.History].Created = &created
+	}
+	return out
+}
+
+// fillTimes gives metadata entries the time of the layer before them, or of the first new one: so a cached build
+// repeats its digest.
+func fillTimes(entries []ocispec.History, base int) {
+	var last *time.Time
+	for _, e := range entries[base:] {
+		if e.Created != nil {
+			last = e.Created
+			break
+		}
+	}
+	if last == nil && base > 0 {
+		last = entries[base-1].Created
+	}
+	for i := base; i < len(entries); i++ {
+		if entries[i].Created == nil {
+			entries[i].Created = last
+		}
+		last = entries[i].Created
+	}
+}
+
+// clamp makes times later than the epoch, or absent, the epoch.
+func clamp(entries []ocispec.History, epoch *time.Time) {
+	if epoch == nil {
+		return
+	}
+	at := epoch.UTC()
+	for i := range entries {
+		if c := entries[i].Created; c == nil || c.After(at) {
+			entries[i].Created = &at
+		}
+	}
+}

@@ -1,0 +1,315 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gobuild/cache"
+	"gobuild/image"
+	"gobuild/registry"
+	"gobuild/stages"
+)
+
+// base is a resolved base image: its configuration is known, its layers are fetched when somebody needs their bytes.
+type base struct {
+	name     string
+	manifest ocispec.Descriptor
+	image    stages.Image
+	layers   []*fsLayer
+	dir      bool // a named context that is a plain directory
+}
+
+// fetcher gives the bytes of a blob from where a base image came from. It need not verify them.
+type fetcher func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+
+// origin is where the parts of an image come from when the store lacks them. Either may be nil. A registry serves
+// manifests by another endpoint than blobs, and they are in the store before load is called.
+type origin struct{ manifests, blobs fetcher }
+
+// resolve finds the image that a plan names.
+func (bd *build) resolve(ctx context.Context, ref stages.BaseRef) (*base, error) {
+	if ref.Context != "" {
+		return bd.resolveContext(ctx, ref)
+	}
+	return bd.resolveReference(ctx, ref.Name, ref.Platform, bd.opt.Pull)
+}
+
+func (bd *build) resolveContext(ctx context.Context, ref stages.BaseRef) (*base, error) {
+	value := bd.opt.Contexts[ref.Context]
+	switch {
+	case strings.HasPrefix(value, "docker-image://"):
+		return bd.resolveReference(ctx, strings.TrimPrefix(value, "docker-image://"), ref.Platform, bd.opt.Pull)
+	case strings.HasPrefix(value, "oci-layout://"):
+		return bd.resolveLayout(ctx, strings.TrimPrefix(value, "oci-layout://"), ref.Platform)
+	default:
+		return &base{name: ref.Name, dir: true}, nil
+	}
+}
+
+// splitLayout takes DIR[:tag][@digest] apart (FEATURES C12).
+func splitLayout(value string) (path, name string) {
+	if at := strings.LastIndex(value, "@"); at > 0 {
+		dir := value[:at]
+		if colon := strings.LastIndex(dir, ":"); colon > strings.LastIndex(dir, "/") {
+			dir = dir[:colon]
+		}
+		return dir, value[at+1:]
+	}
+	if colon := strings.LastIndex(value, ":"); colon > strings.LastIndex(value, "/") {
+		return value[:colon], value[colon+1:]
+	}
+	return value, ""
+}
+
+func (bd *build) resolveLayout(ctx context.Context, value, platform string) (*base, error) {
+	path, name := splitLayout(value)
+	layout, err := image.OpenLayout(path)
+	if err != nil {
+		return nil, usage{err}
+	}
+	bd.mu.Lock()
+	bd.open = append(bd.open, layout)
+	bd.mu.Unlock()
+	desc, err := layout.Resolve(name)
+	if err != nil {
+		return nil, usage{err}
+	}
+	return bd.load(ctx, filepath.Base(path), desc, platform, origin{manifests: layout.Fetch, blobs: layout.Fetch})
+}
+
+// resolveReference follows the pull policy (FEATURES J2): a name that was built or pulled before needs no network by default.
+func (b *Builder) resolveReference(ctx context.Context, name, platform string, policy PullPolicy) (*base, error) {
+	ref, err := registry.ParseReference(name)
+	if err != nil {
+		return nil, usage{err}
+	}
+	if policy == "" {
+		policy = PullMissing
+	}
+	if policy == PullMissing || policy == PullNever || ref.Digest != "" {
+		found, err := b.known(ctx, ref, platform)
+		if found != nil || err != nil {
+			return found, err
+		}
+	}
+	if policy == PullNever {
+		return nil, &hinted{
+			err:  usage{fmt.Errorf("%s is not in the store, and --pull=never forbids to ask its registry", ref)},
+			hint: "build without --pull=never, or run `gobuild pull " + ref.Familiar() + "` first",
+		}
+	}
+	found, err := b.pullBase(ctx, ref, platform)
+	if err == nil || policy != PullNewer {
+		return found, err
+	}
+	var remote *registry.Error
+	if !errors.As(err, &remote) {
+		return nil, err
+	}
+	stored, knownErr := b.known(ctx, ref, platform)
+	if stored == nil || knownErr != nil {
+		return nil, err
+	}
+	b.notice(fmt.Sprintf("%s could not be asked about %s (%v): the copy in the store is used", ref.Host, ref.Familiar(), err))
+	return stored, nil
+}
+
+// refRecord remembers what a reference meant, so that the next build need not ask.
+type refRecord struct {
+	Manifest ocispec.Descriptor `json:"manifest"` // of the platform's image manifest
+}
+
+func refKey(ref registry.Reference, platform string) cache.Key {
+	return cache.NewKey("ref").Add("name", ref.String()).Add("platform", platform).Key()
+}
+
+// known looks in the store's own tags, then in what was pulled before. Nil, nil: neither has it.
+func (b *Builder) known(ctx context.Context, ref registry.Reference, platform string) (*base, error) {
+	if desc, err := b.store.Resolve(ref.String()); err == nil {
+		found, err := b.load(ctx, ref.Familiar(), desc, platform, b.fetchFrom(ref))
+		if err == nil {
+			return found, nil
+		}
+		if !isMissingBlob(err) {
+			return nil, err
+		}
+	}
+	var rec refRecord
+	_, ok, err := b.cache.Lookup(refKey(ref, platform), &rec)
+	if err != nil || !ok {
+		return nil, err
+	}
+	found, err := b.load(ctx, ref.Familiar(), rec.Manifest, platform, b.fetchFrom(ref))
+	if isMissingBlob(err) {
+		return nil, nil // pruned: ask the registry again
+	}
+	return found, err
+}
+
+// fetchFrom fetches a base's blobs by digest from the repository that its name says.
+func (b *Builder) fetchFrom(ref registry.Reference) origin {
+	return origin{blobs: func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+		return b.registry.Blob(ctx, ref, desc)
+	}}
+}
+
+func (b *Builder) pullBase(ctx context.Context, ref registry.Reference, platform string) (*base, error) {
+	desc, err := b.registry.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if desc, err = b.fetchManifest(ctx, ref, desc, platform); err != nil {
+		return nil, err
+	}
+	found, err := b.load(ctx, ref.Familiar(), desc, platform, b.fetchFrom(ref))
+	if err != nil {
+		return nil, err
+	}
+	err = b.cache.Put(refKey(ref, platform), "ref "+ref.String(), refRecord{Manifest: desc})
+	return found, err
+}
+
+// maxIndexDepth bounds an index inside an index (HOSTILE H-43).
+const maxIndexDepth = 3
+
+// fetchManifest brings the image manifest for a platform into the store, through an index if the reference is one.
+func (b *Builder) fetchManifest(ctx context.Context, ref registry.Reference, desc ocispec.Descriptor, platform string) (ocispec.Descriptor, error) {
+	for range maxIndexDepth {
+		raw, mediaType, err := b.registry.Manifest(ctx, ref, desc.Digest)
+		if err != nil {
+			return desc, err
+		}
+		if _, err := b.store.PutBytes(raw); err != nil {
+			return desc, err
+		}
+		desc.MediaType, desc.Size = mediaType, int64(len(raw))
+		if !isIndex(mediaType) {
+			return desc, nil
+		}
+		if desc, err = selectPlatform(raw, mediaType, platform); err != nil {
+			return desc, err
+		}
+	}
+	return desc, fmt.Errorf("%s: an index inside an index, %d deep", ref, maxIndexDepth)
+}
+
+func selectPlatform(raw []byte, mediaType, platform string) (ocispec.Descriptor, error) {
+	idx, err := image.ParseIndex(raw, mediaType)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	want, err := platforms.Parse(platform)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return image.SelectPlatform(idx, want)
+}
+
+func isIndex(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageIndex || mediaType == "application/vnd.docker.distribution.manifest.list.v2+json"
+}
+
+// errMissingBlob says that the store has a name whose bytes are gone.
+var errMissingBlob = errors.New("blob is not in the store")
+
+func isMissingBlob(err error) bool { return errors.Is(err, errMissingBlob) }
+
+// maxDocument bounds a manifest, index or configuration (HOSTILE, Bounds).
+const maxDocument = 8 << 20
+
+// document reads a small blob from the store, or fetches it there first.
+func (b *Builder) document(ctx context.Context, desc ocispec.Descriptor, fetch fetcher) ([]byte, error) {
+	if _, ok := b.store.Has(desc.Digest); !ok {
+		if fetch == nil {
+			return nil, fmt.Errorf("%w: %s", errMissingBlob, desc.Digest)
+		}
+		if err := b.fetchBlob(ctx, desc, fetch); err != nil {
+			return nil, err
+		}
+	}
+	return b.store.ReadAll(desc.Digest, maxDocument)
+}
+
+func (b *Builder) fetchBlob(ctx context.Context, desc ocispec.Descriptor, fetch fetcher) error {
+	r, err := fetch(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return b.store.Put(ctx, desc, r)
+}
+
+// load reads manifest and configuration of an image whose manifest is in the store or can be fetched.
+func (b *Builder) load(ctx context.Context, name string, desc ocispec.Descriptor, platform string, from origin) (*base, error) {
+	raw, err := b.document(ctx, desc, from.manifests)
+	if err != nil {
+		return nil, err
+	}
+	if isIndex(desc.MediaType) {
+		child, err := selectPlatform(raw, desc.MediaType, platform)
+		if err != nil {
+			return nil, err
+		}
+		return b.load(ctx, name, child, platform, from)
+	}
+	m, err := image.ParseManifest(raw, desc.MediaType)
+	if err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	}
+	rawConfig, err := b.document(ctx, m.Config, from.blobs)
+	if err != nil {
+		return nil, err
+	}
+	img, err := image.ParseConfig(rawConfig)
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", m.Config.Digest, err)
+	}
+	layers, err := baseLayers(m, img, from.blobs)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
+	}
+	return &base{name: name, manifest: desc, image: img, layers: layers}, nil
+}
+
+// baseLayers pairs descriptors with diff IDs and names each layer's directory by its chain ID (OCI image-spec config.md, "Layer ChainID").
+func baseLayers(m ocispec.Manifest, img stages.Image, fetch fetcher) ([]*fsLayer, error) {
+	if len(m.Layers) != len(img.RootFS.DiffIDs) {
+		return nil, fmt.Errorf("%d layers but %d diff IDs", len(m.Layers), len(img.RootFS.DiffIDs))
+	}
+	var chain digest.Digest
+	layers := make([]*fsLayer, 0, len(m.Layers))
+	for i, desc := range m.Layers {
+		diffID := img.RootFS.DiffIDs[i]
+		if chain == "" {
+			chain = diffID
+		} else {
+			chain = digest.FromString(chain.String() + " " + diffID.String())
+		}
+		layers = append(layers, newBaseLayer(desc, diffID, chain, fetch))
+	}
+	return layers, nil
+}
+
+// locateImage shows the FROM line (or the first line that names the image) of a base that was not found.
+func (bd *build) locateImage(e *Error, ref stages.BaseRef) *Error {
+	for i, line := range bd.src.lines {
+		if strings.Contains(line, ref.Name) {
+			return bd.src.locate(e, stages.Position{Start: i + 1, End: i + 1})
+		}
+	}
+	for i, line := range bd.src.lines {
+		if bytes.HasPrefix(bytes.ToUpper(bytes.TrimSpace([]byte(line))), []byte("FROM ")) {
+			return bd.src.locate(e, stages.Position{Start: i + 1, End: i + 1})
+		}
+	}
+	return e
+}

@@ -1,0 +1,199 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"gobuild/cache"
+	"gobuild/internal/atomicfile"
+	"gobuild/registry"
+	"gobuild/sandbox"
+	"gobuild/snapshot"
+	"gobuild/store"
+)
+
+// stateVersion is the form of the state directory; docs/state.md describes it.
+const stateVersion = "1\n"
+
+// Config locates what a Builder needs on this machine; nothing below cmd/build reads the environment.
+type Config struct {
+	Root               string   // state directory, absolute
+	InsecureRegistries []string // hosts spoken to over plain HTTP or unverified TLS
+	DockerConfig       string   // path of the Docker configuration file for credentials; "" none
+	CAFile             string
+	Executable         string           // path of this binary, re-executed for RUN
+	Now                func() time.Time // nil: time.Now
+}
+
+// Builder owns the state directory for the time of one command.
+type Builder struct {
+	cfg       Config
+	store     *store.Store
+	cache     *cache.Store
+	snapshots *snapshot.Store
+	registry  *registry.Client
+
+	mu      sync.Mutex
+	runner  *sandbox.Runner // started by the first RUN that misses
+	notices func(string)    // of the build under way
+}
+
+// Open creates or checks the state directory (owner, mode, version) and opens its parts, none of which is read in bulk.
+func Open(cfg Config) (*Builder, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	b := &Builder{cfg: cfg}
+	if err := b.open(); err != nil {
+		return nil, classify(fmt.Errorf("open state directory %s: %w", cfg.Root, err), CategoryEnvironment)
+	}
+	return b, nil
+}
+
+func (b *Builder) open() error {
+	root := b.cfg.Root
+	if !filepath.IsAbs(root) {
+		return errors.New("not an absolute path")
+	}
+	if err := checkRoot(root); err != nil {
+		return err
+	}
+	var err error
+	if b.store, err = store.Open(filepath.Join(root, "oci")); err != nil {
+		return err
+	}
+	if b.cache, err = cache.Open(filepath.Join(root, "cache"), b.cfg.Now); err != nil {
+		return err
+	}
+	if b.snapshots, err = snapshot.Open(filepath.Join(root, "snapshots")); err != nil {
+		return err
+	}
+	b.registry, err = registry.New(registry.Config{
+		Insecure: b.cfg.InsecureRegistries, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile, Notice: b.notice,
+	})
+	return err
+}
+
+// errForeign refuses a state directory that another user can reach: setuid
+// files of unpacked images lie in it (HOSTILE R-05, H-81).
+var errForeign = errors.New("refused as unsafe")
+
+func checkRoot(root string) error {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(root)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("%w: it is not a directory but a %s", errForeign, info.Mode().Type())
+	case ok && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%w: it belongs to user %d, not to you (%d)", errForeign, st.Uid, os.Geteuid())
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%w: others may write to it (mode %04o)", errForeign, info.Mode().Perm())
+	case info.Mode().Perm()&0o077 != 0:
+		if err := os.Chmod(root, 0o700); err != nil {
+			return err
+		}
+	}
+	return checkVersion(root)
+}
+
+func checkVersion(root string) error {
+	name := filepath.Join(root, "version")
+	got, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return atomicfile.Write(name, []byte(stateVersion), atomicfile.Options{Mode: 0o600})
+	}
+	if err != nil {
+		return err
+	}
+	if string(got) != stateVersion {
+		return fmt.Errorf("its form is %q and this gobuild knows %q: use another --root, or the gobuild that made it", got, stateVersion)
+	}
+	return nil
+}
+
+// Close ends helper processes. It leaves no mount, process or cgroup behind.
+func (b *Builder) Close() error {
+	b.mu.Lock()
+	runner := b.runner
+	b.runner = nil
+	b.mu.Unlock()
+	if runner == nil {
+		return nil
+	}
+	return runner.Close()
+}
+
+// sandboxRunner starts the sandbox when the first step needs it: a build that is cached never does.
+func (b *Builder) sandboxRunner(opt RunOptions) (*sandbox.Runner, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.runner != nil {
+		return b.runner, nil
+	}
+	r, err := sandbox.New(sandbox.Config{Executable: b.cfg.Executable, CgroupParent: opt.CgroupParent, Notice: b.notice})
+	if err != nil {
+		return nil, err
+	}
+	b.runner = r
+	return r, nil
+}
+
+func (b *Builder) notice(text string) {
+	b.mu.Lock()
+	f := b.notices
+	b.mu.Unlock()
+	if f != nil {
+		f(text)
+	}
+}
+
+// during gives notices of the parts to one command's progress function.
+func (b *Builder) during(em *emitter) func() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.notices = func(text string) { em.emit(Event{Type: EventNotice, Text: text}) }
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.notices = nil
+	}
+}
+
+// emitter hands events on one at a time and never says a notice twice.
+type emitter struct {
+	mu   sync.Mutex
+	fn   func(Event)
+	now  func() time.Time
+	said map[string]bool
+}
+
+func newEmitter(fn func(Event), now func() time.Time) *emitter {
+	return &emitter{fn: fn, now: now, said: map[string]bool{}}
+}
+
+func (e *emitter) emit(ev Event) {
+	if e.fn == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if ev.Type == EventNotice {
+		if e.said[ev.Text] {
+			return
+		}
+		e.said[ev.Text] = true
+	}
+	ev.Time = e.now()
+	e.fn(ev)
+}

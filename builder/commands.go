@@ -1,0 +1,306 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gobuild/cache"
+	"gobuild/image"
+	"gobuild/internal/filelock"
+	"gobuild/registry"
+	"gobuild/stages"
+	"gobuild/store"
+)
+
+// enter announces a user of the store's blobs to prune, which waits for nobody and takes nothing while there is one.
+func (b *Builder) enter(ctx context.Context) (leave func(), err error) {
+	lock, err := filelock.Lock(ctx, filepath.Join(b.cfg.Root, "inuse"), filelock.Shared, func(pid int) {
+		b.notice(fmt.Sprintf("waiting for process %d, which is pruning", pid))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lock state directory: %w", err)
+	}
+	return func() { _ = lock.Release() }, nil // the kernel drops it when the process ends
+}
+
+// Plan parses and plans without building; bases are resolved as Build would.
+func (b *Builder) Plan(ctx context.Context, opt Options) (*stages.Plan, error) {
+	bd := b.newBuild(opt)
+	defer b.during(bd.em)()
+	defer bd.close()
+	leave, err := b.enter(ctx)
+	if err != nil {
+		return nil, classify(err, CategoryEnvironment)
+	}
+	defer leave()
+	if err := bd.prepare(ctx); err != nil {
+		return nil, classify(err, CategoryEnvironment)
+	}
+	return bd.plan, nil
+}
+
+// ImageInfo is one row of gobuild images.
+type ImageInfo struct {
+	Name    string        `json:"name"` // full reference with tag
+	ID      digest.Digest `json:"id"`   // configuration digest
+	Digest  digest.Digest `json:"digest"`
+	Created time.Time     `json:"created"`
+	Size    int64         `json:"size"` // bytes of all blobs
+}
+
+// Images lists the tags of the store, sorted by name.
+func (b *Builder) Images(ctx context.Context) ([]ImageInfo, error) {
+	tags, err := b.store.Tags()
+	if err != nil {
+		return nil, classify(err, CategoryEnvironment)
+	}
+	rows := make([]ImageInfo, 0, len(tags))
+	for _, t := range tags {
+		row := ImageInfo{Name: t.Name, Digest: t.Desc.Digest}
+		m, img, err := b.read(ctx, t.Desc)
+		if err != nil {
+			return nil, classify(fmt.Errorf("read image %s: %w", t.Name, err), CategoryEnvironment)
+		}
+		row.ID, row.Size = m.Config.Digest, t.Desc.Size+m.Config.Size
+		for _, l := range m.Layers {
+			row.Size += l.Size
+		}
+		if img.Created != nil {
+			row.Created = *img.Created
+		}
+		rows = append(rows, row)
+	}
+	sort.Slice(rows, func(i, j int) bool { return rows[i].Name < rows[j].Name })
+	return rows, nil
+}
+
+// read reads manifest and configuration of an image in the store; of an index, the host's image.
+func (b *Builder) read(ctx context.Context, desc ocispec.Descriptor) (ocispec.Manifest, stages.Image, error) {
+	raw, err := b.store.ReadAll(desc.Digest, maxDocument)
+	if err != nil {
+		return ocispec.Manifest{}, stages.Image{}, err
+	}
+	if isIndex(desc.MediaType) {
+		_, host, err := platformsOf("")
+		if err != nil {
+			return ocispec.Manifest{}, stages.Image{}, err
+		}
+		child, err := selectPlatform(raw, desc.MediaType, platformText(host))
+		if err != nil {
+			return ocispec.Manifest{}, stages.Image{}, err
+		}
+		return b.read(ctx, child)
+	}
+	m, err := image.ParseManifest(raw, desc.MediaType)
+	if err != nil {
+		return m, stages.Image{}, err
+	}
+	config, err := b.store.ReadAll(m.Config.Digest, maxDocument)
+	if err != nil {
+		return m, stages.Image{}, err
+	}
+	img, err := image.ParseConfig(config)
+	return m, img, err
+}
+
+func imageKey(id string) cache.Key { return cache.NewKey("image").Add("id", id).Key() }
+
+var idForm = regexp.MustCompile(`^(sha256:)?[0-9a-f]{6,64}$`)
+
+// find looks an image of the store up by name, by digest, or by the beginning of its id.
+func (b *Builder) find(ctx context.Context, text string) (name string, desc ocispec.Descriptor, err error) {
+	if ref, refErr := registry.ParseReference(text); refErr == nil {
+		if desc, err = b.store.Resolve(ref.String()); err == nil {
+			return ref.String(), desc, nil
+		}
+	}
+	if idForm.MatchString(text) {
+		if name, desc, ok := b.findID(ctx, "sha256:"+strings.TrimPrefix(text, "sha256:")); ok {
+			return name, desc, nil
+		}
+	}
+	e := classify(fmt.Errorf("no image %q in the store", text), CategoryUsage)
+	e.Hint = "`gobuild images` lists them"
+	if near := b.nearName(text); near != "" {
+		e.Hint = "did you mean " + near + "?"
+	}
+	return "", desc, e
+}
+
+func (b *Builder) findID(ctx context.Context, id string) (string, ocispec.Descriptor, bool) {
+	tags, err := b.store.Tags()
+	if err != nil {
+		return "", ocispec.Descriptor{}, false
+	}
+	for _, t := range tags {
+		m, _, err := b.read(ctx, t.Desc)
+		if err == nil && (strings.HasPrefix(m.Config.Digest.String(), id) || strings.HasPrefix(t.Desc.Digest.String(), id)) {
+			return t.Name, t.Desc, true
+		}
+	}
+	var rec untaggedRecord
+	_, ok, err := b.cache.Lookup(imageKey(id), &rec)
+	return "", rec.Manifest, ok && err == nil
+}
+
+func (b *Builder) nearName(text string) string {
+	tags, err := b.store.Tags()
+	if err != nil {
+		return ""
+	}
+	names := make([]string, len(tags))
+	for i, t := range tags {
+		names[i] = t.Name
+		if ref, err := registry.ParseReference(t.Name); err == nil {
+			names[i] = ref.Familiar()
+		}
+	}
+	return stages.Suggest(text, names)
+}
+
+// LayerInfo is one layer with the instruction that made it.
+type LayerInfo struct {
+	Digest    digest.Digest `json:"digest"`
+	DiffID    digest.Digest `json:"diffID"`
+	Size      int64         `json:"size"`
+	CreatedBy string        `json:"createdBy"`
+}
+
+// Inspection is what gobuild inspect prints.
+type Inspection struct {
+	Name     string        `json:"name"`
+	Digest   digest.Digest `json:"digest"`
+	ID       digest.Digest `json:"id"`
+	Image    stages.Image  `json:"image"`
+	Layers   []LayerInfo   `json:"layers"`
+	Manifest []byte        `json:"-"` // raw bytes
+}
+
+// Inspect describes an image of the store, by name, digest or unique id prefix.
+func (b *Builder) Inspect(ctx context.Context, ref string) (*Inspection, error) {
+	name, desc, err := b.find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	m, img, err := b.read(ctx, desc)
+	if err != nil {
+		return nil, classify(fmt.Errorf("read image %s: %w", ref, err), CategoryEnvironment)
+	}
+	raw, err := b.store.ReadAll(desc.Digest, maxDocument)
+	if err != nil {
+		return nil, classify(err, CategoryEnvironment)
+	}
+	out := &Inspection{Name: name, Digest: desc.Digest, ID: m.Config.Digest, Image: img, Manifest: raw}
+	var made []string
+	for _, h := range img.History {
+		if !h.EmptyLayer {
+			made = append(made, h.CreatedBy)
+		}
+	}
+	for i, l := range m.Layers {
+		row := LayerInfo{Digest: l.Digest, Size: l.Size}
+		if i < len(img.RootFS.DiffIDs) {
+			row.DiffID = img.RootFS.DiffIDs[i]
+		}
+		if i < len(made) {
+			row.CreatedBy = made[i]
+		}
+		out.Layers = append(out.Layers, row)
+	}
+	return out, nil
+}
+
+// Tag gives an image of the store one more name.
+func (b *Builder) Tag(ctx context.Context, src, dst string) error {
+	_, desc, err := b.find(ctx, src)
+	if err != nil {
+		return err
+	}
+	ref, err := registry.ParseReference(dst)
+	if err != nil {
+		return classify(usage{fmt.Errorf("tag %s: %w", dst, err)}, CategoryUsage)
+	}
+	if err := b.store.Tag(ref.String(), desc); err != nil {
+		return classify(fmt.Errorf("tag %s: %w", dst, err), CategoryEnvironment)
+	}
+	return nil
+}
+
+// Remove untags names; blobs that nothing names any more go with the next prune.
+func (b *Builder) Remove(ctx context.Context, refs []string) ([]string, error) {
+	var removed []string
+	for _, r := range refs {
+		name, _, err := b.find(ctx, r)
+		if err != nil {
+			return removed, err
+		}
+		if _, err := b.store.Untag(name); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return removed, classify(fmt.Errorf("untag %s: %w", name, err), CategoryEnvironment)
+		}
+		removed = append(removed, name)
+	}
+	return removed, nil
+}
+
+// Push sends an image of the store to its registry; progress goes to the function, which may be nil.
+func (b *Builder) Push(ctx context.Context, ref string, progress func(Event)) (digest.Digest, error) {
+	em := newEmitter(progress, b.cfg.Now)
+	defer b.during(em)()
+	leave, err := b.enter(ctx)
+	if err != nil {
+		return "", classify(err, CategoryEnvironment)
+	}
+	defer leave()
+	name, desc, err := b.find(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	if err := b.pushTo(ctx, name, desc, em); err != nil {
+		return "", classify(fmt.Errorf("push %s: %w", ref, err), CategoryRemote)
+	}
+	return desc.Digest, nil
+}
+
+// Pull fetches an image into the store under its own name.
+func (b *Builder) Pull(ctx context.Context, text, platform string, progress func(Event)) (digest.Digest, error) {
+	bd := b.newBuild(Options{Progress: progress})
+	defer b.during(bd.em)()
+	leave, err := b.enter(ctx)
+	if err != nil {
+		return "", classify(err, CategoryEnvironment)
+	}
+	defer leave()
+	d, err := bd.pull(ctx, text, platform)
+	if err != nil {
+		return "", classify(fmt.Errorf("pull %s: %w", text, err), CategoryRemote)
+	}
+	return d, nil
+}
+
+func (bd *build) pull(ctx context.Context, text, platform string) (digest.Digest, error) {
+	ref, err := registry.ParseReference(text)
+	if err != nil {
+		return "", usage{err}
+	}
+	target, _, err := platformsOf(platform)
+	if err != nil {
+		return "", usage{err}
+	}
+	found, err := bd.pullBase(ctx, ref, platformText(target))
+	if err != nil {
+		return "", err
+	}
+	if _, err := bd.imageLayers(ctx, baseState(found)); err != nil {
+		return "", err
+	}
+	return found.manifest.Digest, bd.store.Tag(ref.String(), found.manifest)
+}

@@ -1,0 +1,27 @@
+// Package builder is the centre of the star: it knows the parts, and they do
+// not know each other.
+//
+// What: Build resolves base images, schedules the stages of a plan, runs the
+// steps that the cache lacks, packs their layers while later steps run, and
+// assembles and delivers the image.
+//
+//	b, err := builder.Open(builder.Config{Root: dir, Executable: "/proc/self/exe"})
+//	defer b.Close()
+//	res, err := b.Build(ctx, builder.Options{Context: ".", Tags: []string{"app:dev"}})
+//
+// Promise: every error is an *Error with a category, and with file and line
+// where there is one. Two Builders, in one process or in many, share a state
+// directory safely. A step that was not finished is not in the cache. Events
+// come one at a time. When Build returns, no step of it is running.
+//
+// Not here: what a Dockerfile means (stages), what a layer's bytes are (layer),
+// how a command is isolated (sandbox), what the user sees (ui).
+//
+// Where things are: build.go is the walk; bases.go finds base images; stage.go
+// runs one stage; key.go writes keys; run.go, copy.go and workdir.go execute
+// steps; pack.go makes layers; output.go delivers; commands.go is everything
+// that is not a build.
+//
+// Lock order: per-key cache lock, then cache-mount locks in order of id; none
+// is held while waiting for another stage.
+package builder

@@ -1,0 +1,218 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	buildcontext "gobuild/context"
+)
+
+// fileWorkers write the files of one COPY. Making a small file is mostly waiting for the file system's own locks and
+// journal; more workers than this gain nothing on any machine tried.
+const fileWorkers = 4
+
+// sharedDir is an open directory that files are still being written into; the last user closes it.
+type sharedDir struct {
+	f     *os.File
+	users atomic.Int64
+}
+
+func newSharedDir(f *os.File) *sharedDir {
+	d := &sharedDir{f: f}
+	d.users.Store(1)
+	return d
+}
+
+func (d *sharedDir) retain() *sharedDir { d.users.Add(1); return d }
+
+func (d *sharedDir) release() {
+	if d.users.Add(-1) == 0 {
+		_ = d.f.Close() // a directory opened for reading
+	}
+}
+
+// fileJob is one regular file: its source is open, its destination a name in an open directory.
+type fileJob struct {
+	entry buildcontext.Entry
+	src   *os.File
+	dir   *sharedDir
+	name  string
+}
+
+// fileWriters run beside the walk of one source tree. What one wrote is only relied on after drain.
+type fileWriters struct {
+	jobs chan fileJob
+	wg   sync.WaitGroup // workers
+	busy sync.WaitGroup // jobs
+	mu   sync.Mutex
+	err  error
+}
+
+func (cp *copier) startWriters() *fileWriters {
+	w := &fileWriters{jobs: make(chan fileJob, fileWorkers)}
+	for range fileWorkers {
+		w.wg.Go(func() {
+			buf := make([]byte, 256<<10)
+			for j := range w.jobs {
+				w.fail(guard(func() error { return cp.writeFile(j, buf) }))
+				j.dir.release()
+				w.busy.Done()
+			}
+		})
+	}
+	return w
+}
+
+func (w *fileWriters) fail(err error) {
+	if err == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+func (w *fileWriters) failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// drain waits until everything handed over is written.
+func (w *fileWriters) drain() error {
+	w.busy.Wait()
+	return w.failed()
+}
+
+// stop ends the workers; nothing of the copy is running afterwards.
+func (w *fileWriters) stop() error {
+	close(w.jobs)
+	w.wg.Wait()
+	return w.failed()
+}
+
+// fileEntry hands a regular file to the writers. Files with several names stay in order: the first must be there
+// before the others can be linked to it.
+func (cp *copier) fileEntry(e buildcontext.Entry, name, target string) error {
+	if err := cp.files.failed(); err != nil {
+		return err
+	}
+	id := inode{e.Info.Dev, e.Info.Ino}
+	if first, ok := cp.links[id]; ok && e.Info.Nlink > 1 {
+		if err := cp.files.drain(); err != nil {
+			return err
+		}
+		return cp.link(first, int(cp.dir.f.Fd()), name)
+	}
+	src, err := e.Open()
+	if err != nil {
+		return err
+	}
+	if e.Info.Nlink > 1 {
+		cp.links[id] = target
+	}
+	job := fileJob{entry: e, src: src, dir: cp.dir.retain(), name: name}
+	cp.files.busy.Add(1)
+	select {
+	case cp.files.jobs <- job:
+		return nil
+	case <-cp.ctx.Done():
+		cp.files.busy.Done()
+		job.dir.release()
+		src.Close()
+		return context.Cause(cp.ctx)
+	}
+}
+
+func (cp *copier) writeFile(j fileJob, buf []byte) error {
+	defer j.src.Close()
+	e := j.entry
+	err := cp.create(int(j.dir.f.Fd()), j.name, func(out int) error {
+		if err := pour(cp.ctx, out, int(j.src.Fd()), e.Info.Size, buf); err != nil {
+			return err
+		}
+		if err := e.CheckUnchanged(j.src); err != nil {
+			return err
+		}
+		uid, gid := cp.ids(e.Info)
+		if err := unix.Fchown(out, uid, gid); err != nil {
+			return err
+		}
+		if err := unix.Fchmod(out, cp.mode(e.Info.Mode&0o7777, false)); err != nil { // after chown, which clears setuid
+			return err
+		}
+		if err := copyXattrs(j.src, out); err != nil {
+			return err
+		}
+		return futimens(out, e.Info.Mtime)
+	})
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", e.Path, err)
+	}
+	return nil
+}
+
+// create makes a new regular file and lets fill write it.
+func (cp *copier) create(fd int, name string, fill func(out int) error) error {
+	out := -1
+	return cp.replacing(fd, name, func() (err error) {
+		out, err = unix.Openat(fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		return err
+	}, func() error {
+		err := fill(out)
+		return errors.Join(err, unix.Close(out))
+	})
+}
+
+// copyXattrs copies what a layer may carry. Few files have any, and one call says so.
+func copyXattrs(src *os.File, out int) error {
+	var buf [1024]byte
+	n, err := unix.Flistxattr(int(src.Fd()), buf[:])
+	list := buf[:max(n, 0)]
+	if errors.Is(err, unix.ERANGE) {
+		list = make([]byte, 64<<10) // the kernel's own limit, XATTR_LIST_MAX
+		if n, err = unix.Flistxattr(int(src.Fd()), list); err == nil {
+			list = list[:n]
+		}
+	}
+	if errors.Is(err, unix.ENOTSUP) || err == nil && len(list) == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list extended attributes: %w", err)
+	}
+	all := map[string][]byte{}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		value := make([]byte, 64<<10) // XATTR_SIZE_MAX
+		n, err := unix.Fgetxattr(int(src.Fd()), name, value)
+		if err != nil {
+			continue // vanished, or not ours to read: then not ours to copy
+		}
+		all[name] = value[:n]
+	}
+	return setXattrs(all, out)
+}
+
+// setXattrs sets capabilities and user attributes; a lost capability is an error, since the program would not work.
+func setXattrs(all map[string][]byte, fd int) error {
+	for name, value := range all {
+		switch {
+		case name == "security.capability":
+			if err := unix.Fsetxattr(fd, name, value, 0); err != nil {
+				return fmt.Errorf("set %s: %w", name, err)
+			}
+		case strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay."):
+			_ = unix.Fsetxattr(fd, name, value, 0) // in no layer by default (FEATURES H8, B47)
+		}
+	}
+	return nil
+}

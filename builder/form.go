@@ -1,0 +1,135 @@
+package builder
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"gobuild/layer"
+	"gobuild/registry"
+	"gobuild/stages"
+)
+
+// attributes of each output type that do something here; ui text and FEATURES K2 have the rest.
+var (
+	imageAttrs    = []string{"name", "push", "compression", "compression-level", "force-compression", "oci-mediatypes", "rewrite-timestamp", "store", "registry.insecure", "unpack"}
+	outputAttrs   = map[string][]string{"image": imageAttrs, "registry": imageAttrs, "oci": imageAttrs, "docker": imageAttrs, "local": nil, "tar": nil, "cacheonly": nil}
+	outputTypes   = slices.Sorted(maps.Keys(outputAttrs))
+	imageTypes    = []string{"image", "registry", "oci", "docker"}
+	knownButLater = []string{"annotation", "name-canonical", "push-by-digest", "source-date-epoch", "platform-split", "mode"}
+)
+
+// formOf checks the outputs, and takes from them how new layers are compressed. All outputs share one result (FEATURES K1).
+func formOf(opt Options) (layerForm, error) {
+	form := layerForm{compression: layer.Gzip, epoch: opt.SourceDateEpoch}
+	chosen := ""
+	for _, o := range opt.Outputs {
+		if err := checkOutput(o); err != nil {
+			return form, fmt.Errorf("-o type=%s: %w", o.Type, err)
+		}
+		if !slices.Contains(imageTypes, o.Type) {
+			continue
+		}
+		own, err := form.apply(o)
+		if err != nil {
+			return form, fmt.Errorf("-o type=%s: %w", o.Type, err)
+		}
+		text := fmt.Sprintf("%s level %d, docker types %v", own.compression, own.level, own.docker)
+		if chosen != "" && text != chosen {
+			return form, fmt.Errorf("the outputs of one build are one image, but they ask for different forms (%s; %s)", chosen, text)
+		}
+		chosen, form = text, own
+	}
+	for _, tag := range opt.Tags {
+		if _, err := registry.ParseReference(tag); err != nil {
+			return form, fmt.Errorf("tag %s: %w", tag, err)
+		}
+	}
+	return form, nil
+}
+
+func checkOutput(o Output) error {
+	known, ok := outputAttrs[o.Type]
+	if !ok {
+		return &hinted{err: fmt.Errorf("no such output type"), hint: fmt.Sprintf("the types are %v", outputTypes)}
+	}
+	for name := range o.Attrs {
+		if slices.Contains(known, name) {
+			continue
+		}
+		if slices.Contains(knownButLater, name) {
+			return fmt.Errorf("%s= is not supported yet", name)
+		}
+		if near := stages.Suggest(name, known); near != "" {
+			return &hinted{err: fmt.Errorf("unknown key %s", name), hint: "did you mean " + near + "?"}
+		}
+		return fmt.Errorf("unknown key %s", name)
+	}
+	return nil
+}
+
+// apply reads the keys that decide the bytes of layers.
+func (f layerForm) apply(o Output) (layerForm, error) {
+	f.docker = o.Attrs["oci-mediatypes"] == "false"
+	switch c := o.Attrs["compression"]; c {
+	case "", "gzip":
+		f.compression = layer.Gzip
+	case "zstd":
+		f.compression = layer.Zstd
+	case "uncompressed":
+		f.compression = layer.None
+	default:
+		return f, &hinted{err: fmt.Errorf("compression=%s is not supported", c), hint: "gzip, zstd and uncompressed are"}
+	}
+	if text := o.Attrs["compression-level"]; text != "" {
+		level, err := strconv.Atoi(text)
+		if err != nil {
+			return f, fmt.Errorf("compression-level=%s is not a number", text)
+		}
+		if f.level = level; level == 0 {
+			f.level = layer.ExplicitZero
+		}
+		if err := layer.ValidLevel(f.compression, f.level); err != nil {
+			return f, err
+		}
+	}
+	for name, to := range map[string]*bool{"force-compression": &f.force} {
+		if text := o.Attrs[name]; text != "" {
+			on, err := strconv.ParseBool(text)
+			if err != nil {
+				return f, fmt.Errorf("%s=%s is not true or false", name, text)
+			}
+			*to = on
+		}
+	}
+	if o.Attrs["rewrite-timestamp"] == "false" {
+		f.epoch = nil
+	}
+	return f, nil
+}
+
+// needsImage says whether layers become blobs at all.
+func (bd *build) needsImage() bool {
+	return len(bd.opt.Outputs) == 0 || slices.ContainsFunc(bd.opt.Outputs, func(o Output) bool { return slices.Contains(imageTypes, o.Type) })
+}
+
+// adoptEpoch takes SOURCE_DATE_EPOCH from a global ARG default when nothing stronger gives it (FEATURES B11).
+func (bd *build) adoptEpoch() error {
+	if bd.opt.SourceDateEpoch != nil || bd.plan.Epoch == "" {
+		return nil
+	}
+	seconds, err := strconv.ParseInt(bd.plan.Epoch, 10, 64)
+	if err != nil {
+		return classify(usage{fmt.Errorf("SOURCE_DATE_EPOCH=%s is not a whole number of seconds", bd.plan.Epoch)}, CategoryUsage)
+	}
+	epoch := time.Unix(seconds, 0).UTC()
+	bd.opt.SourceDateEpoch = &epoch
+	form, err := formOf(bd.opt)
+	if err != nil {
+		return classify(err, CategoryUsage)
+	}
+	bd.form = form
+	return nil
+}

@@ -1,0 +1,129 @@
+package builder
+
+import (
+	"io"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Options say what to build and what to do with the result. Slices and maps may be nil.
+type Options struct {
+	// What to build.
+	Context         string            // directory; "-" and URLs are resolved by the caller or refused
+	Dockerfile      string            // path; "" means Dockerfile, dockerfile or Containerfile in the context
+	DockerfileText  []byte            // when not nil, used in place of reading Dockerfile (its name is Dockerfile or "Dockerfile")
+	IgnoreFile      string            // --ignorefile; "" means <Dockerfile>.dockerignore, .dockerignore, .containerignore
+	Target          string            // stage name or index; "" is the last stage
+	BuildArgs       map[string]string // --build-arg
+	ProxyArgs       map[string]string // proxy variables for RUN; not part of keys (B9)
+	Labels          map[string]string // --label
+	Contexts        map[string]string // --build-context, values as given
+	Platform        string            // "" is the host's
+	Pull            PullPolicy
+	NoCache         bool
+	NoCacheFilter   []string // stage names that do not read the cache
+	Jobs            int      // RUNs at once; 0: number of CPUs
+	Secrets         map[string]SecretSource
+	SSH             map[string]string // id -> agent socket
+	Allow           []string          // entitlements
+	SourceDateEpoch *time.Time
+	IgnoreSyntax    bool
+
+	// How RUN steps execute.
+	Run RunOptions
+
+	// What to do with the result.
+	Tags     []string
+	Outputs  []Output
+	Explain  bool
+	Progress func(Event) // called from several goroutines, one at a time; nil: silent
+}
+
+// PullPolicy says when a registry is asked for a base image (J2).
+type PullPolicy string
+
+// The pull policies.
+const (
+	PullMissing PullPolicy = "missing"
+	PullAlways  PullPolicy = "always"
+	PullNewer   PullPolicy = "newer"
+	PullNever   PullPolicy = "never"
+)
+
+// SecretSource is where a secret's bytes come from: exactly one field is set.
+type SecretSource struct {
+	File string
+	Env  string // name of a variable of gobuild's own environment
+	Data []byte // the value itself, already read
+}
+
+// RunOptions limit and shape every RUN. Zero values: no limit, default network.
+type RunOptions struct {
+	Network       string   // "default", "host", "none"
+	AddHosts      []string // name:ip
+	DNS           []string
+	DNSSearch     []string
+	DNSOptions    []string
+	Hostname      string
+	ShmSize       int64 // bytes; 0: 64 MiB
+	Ulimits       []Ulimit
+	MemoryBytes   int64
+	MemorySwap    int64 // memory plus swap; -1 unlimited; 0 default
+	CPUShares     uint64
+	CPUPeriod     uint64 // microseconds
+	CPUQuota      int64  // microseconds
+	CPUs          float64
+	CpusetCPUs    string
+	CpusetMems    string
+	PidsLimit     int64
+	CgroupParent  string
+	BestEffort    bool // a limit that cannot be set is a notice, not an error
+	NetworkStrict bool
+}
+
+// Ulimit is one --ulimit: -1 is unlimited.
+type Ulimit struct {
+	Name string
+	Soft int64
+	Hard int64
+}
+
+// Output is one -o (K1, K2).
+type Output struct {
+	Type  string            // image, registry, oci, docker, local, tar, cacheonly
+	Dest  string            // path, or "-" for Stdout
+	Tar   bool              // oci: a tar file rather than a layout directory
+	Attrs map[string]string // the other keys, checked by the builder: name, push, compression, compression-level, ...
+	Out   io.Writer         // for Dest "-"
+}
+
+// Result is what a build made.
+type Result struct {
+	Manifest ocispec.Descriptor // of the image manifest (or index)
+	Config   ocispec.Descriptor // of the image configuration
+	Tags     []string
+	Steps    []StepResult
+	Warnings []string
+	Pushed   []string
+	Elapsed  time.Duration
+}
+
+// ID is what docker build prints and --iidfile gets: the configuration's digest (K7).
+func (r *Result) ID() digest.Digest { return r.Config.Digest }
+
+// StepResult is one executed or cached step, for summaries and the metadata file.
+type StepResult struct {
+	Stage    string        `json:"stage"`
+	Number   int           `json:"number"`
+	Total    int           `json:"total"`
+	Text     string        `json:"text"`
+	Line     int           `json:"line"`
+	Cached   bool          `json:"cached"`
+	Reason   string        `json:"reason,omitempty"` // why it was not cached
+	Key      digest.Digest `json:"key"`
+	Duration time.Duration `json:"durationNs"`
+	CPU      time.Duration `json:"cpuNs,omitempty"`
+	PeakMem  int64         `json:"peakMemoryBytes,omitempty"`
+}

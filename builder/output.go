@@ -1,0 +1,279 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	buildcontext "gobuild/context"
+	"gobuild/image"
+	"gobuild/internal/atomicfile"
+	"gobuild/internal/rootfs"
+	"gobuild/layer"
+	"gobuild/registry"
+	"gobuild/stages"
+)
+
+// deliver assembles the image if an output wants one, and gives each output what it asks for.
+func (bd *build) deliver(ctx context.Context) (*Result, error) {
+	res := &Result{}
+	if bd.needsImage() {
+		img, err := bd.assemble(ctx)
+		if err != nil {
+			return nil, classify(fmt.Errorf("make image: %w", err), CategoryEnvironment)
+		}
+		res.Manifest, res.Config = img.Manifest, img.Config
+	}
+	outputs := bd.opt.Outputs
+	if len(outputs) == 0 {
+		outputs = []Output{{Type: "image"}}
+	}
+	for _, o := range outputs {
+		if err := bd.output(ctx, o, res); err != nil {
+			e := classify(err, CategoryEnvironment)
+			if e.Op == "" {
+				named := *e
+				named.Op = "write output type=" + o.Type
+				e = &named
+			}
+			return nil, e
+		}
+	}
+	if err := bd.keepUntagged(res); err != nil {
+		return nil, classify(err, CategoryEnvironment)
+	}
+	bd.mu.Lock()
+	res.Steps = bd.steps
+	bd.mu.Unlock()
+	for _, w := range bd.plan.Warnings {
+		res.Warnings = append(res.Warnings, w.Message)
+	}
+	res.Elapsed = bd.cfg.Now().Sub(bd.begun)
+	return res, nil
+}
+
+// names are the -t names and those of the output itself, in full form.
+func (bd *build) names(o Output) ([]string, error) {
+	var names []string
+	all := bd.opt.Tags
+	if own := o.Attrs["name"]; own != "" {
+		all = append(append([]string(nil), all...), strings.Split(own, ",")...)
+	}
+	for _, n := range all {
+		ref, err := registry.ParseReference(strings.TrimSpace(n))
+		if err != nil {
+			return nil, usage{err}
+		}
+		names = append(names, ref.String())
+	}
+	return names, nil
+}
+
+func (bd *build) output(ctx context.Context, o Output, res *Result) error {
+	names, err := bd.names(o)
+	if err != nil {
+		return err
+	}
+	switch o.Type {
+	case "image":
+		return bd.outputImage(ctx, o, names, res)
+	case "registry":
+		if len(names) == 0 {
+			return usage{&hinted{err: errors.New("nothing to push to"), hint: "name the image with -t HOST/NAME:TAG"}}
+		}
+		o.Attrs = withPush(o.Attrs)
+		return bd.outputImage(ctx, o, names, res)
+	case "oci":
+		return bd.outputOCI(ctx, o, names, res.Manifest)
+	case "docker":
+		return writeOutput(o, func(w io.Writer) error {
+			return image.WriteDockerTar(ctx, w, bd.store, res.Manifest, names, bd.opt.SourceDateEpoch)
+		})
+	case "local":
+		return bd.outputLocal(ctx, o)
+	case "tar":
+		return bd.outputTar(ctx, o)
+	}
+	return nil // cacheonly
+}
+
+func withPush(attrs map[string]string) map[string]string {
+	out := map[string]string{"push": "true"}
+	for k, v := range attrs {
+		if k != "push" {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// outputImage tags the image in the store, and pushes it where asked. The tags stay if a push fails: a second
+// `gobuild push` then only sends (FEATURES F6).
+func (bd *build) outputImage(ctx context.Context, o Output, names []string, res *Result) error {
+	for _, n := range names {
+		if err := bd.store.Tag(n, res.Manifest); err != nil {
+			return err
+		}
+		res.Tags = append(res.Tags, n)
+	}
+	if o.Attrs["push"] != "true" {
+		return nil
+	}
+	for _, n := range names {
+		if err := bd.pushTo(ctx, n, res.Manifest, bd.em); err != nil {
+			return classify(fmt.Errorf("push %s: %w", n, err), CategoryRemote)
+		}
+		res.Pushed = append(res.Pushed, n)
+	}
+	return nil
+}
+
+// pushTo copies an image from the store to the registry that the name says.
+func (b *Builder) pushTo(ctx context.Context, name string, desc ocispec.Descriptor, em *emitter) error {
+	ref, err := registry.ParseReference(name)
+	if err != nil {
+		return usage{err}
+	}
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	return image.Copy(ctx, b.store, b.registry.Repository(ref), desc, image.CopyOptions{
+		Concurrency: 4,
+		Progress: func(d ocispec.Descriptor, done int64) {
+			mu.Lock()
+			defer mu.Unlock()
+			if done < d.Size || seen[d.Digest.String()] {
+				return
+			}
+			seen[d.Digest.String()] = true
+			em.emit(Event{Type: EventTransfer, Text: "push " + short(d.Digest), Bytes: done, Total: d.Size})
+		},
+	})
+}
+
+func (bd *build) outputOCI(ctx context.Context, o Output, names []string, desc ocispec.Descriptor) error {
+	if !o.Tar {
+		return image.WriteLayout(ctx, o.Dest, bd.store, desc, names, bd.opt.SourceDateEpoch)
+	}
+	return writeOutput(o, func(w io.Writer) error {
+		return image.WriteOCITar(ctx, w, bd.store, desc, names, bd.opt.SourceDateEpoch)
+	})
+}
+
+// writeOutput writes a file by rename, so that a failed build leaves the old one, or to where "-" leads.
+func writeOutput(o Output, fill func(io.Writer) error) error {
+	if o.Dest == "-" {
+		if o.Out == nil {
+			return usage{errors.New("dest=-: there is no standard output")}
+		}
+		return fill(o.Out)
+	}
+	if o.Dest == "" {
+		return usage{errors.New("dest= is missing: where to write?")}
+	}
+	if info, err := os.Stat(o.Dest); err == nil && info.IsDir() {
+		return usage{fmt.Errorf("dest=%s is a folder; a file is written here", o.Dest)}
+	} else if err == nil && !info.Mode().IsRegular() {
+		return writeThrough(o.Dest, fill)
+	}
+	return atomicfile.WriteFunc(o.Dest, atomicfile.Options{Mode: 0o644}, fill)
+}
+
+// writeThrough writes to a FIFO or device, such as /dev/stdout, which a rename would replace.
+func writeThrough(dest string, fill func(io.Writer) error) error {
+	f, err := os.OpenFile(dest, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fill(f), f.Close())
+}
+
+// finalTree opens the target's file system; an empty directory stands in for the empty one.
+func (bd *build) finalTree(ctx context.Context) (*rootfs.Root, error) {
+	view, err := bd.view(ctx, bd.runs[bd.plan.Target().Index].final)
+	if err != nil || view != nil {
+		return view, err
+	}
+	return bd.emptyRoot()
+}
+
+func (bd *build) outputTar(ctx context.Context, o Output) error {
+	root, err := bd.finalTree(ctx)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return writeOutput(o, func(w io.Writer) error { return layer.Export(ctx, w, root, bd.opt.SourceDateEpoch) })
+}
+
+// outputLocal copies the target's files into a folder, over what is there (FEATURES K4).
+func (bd *build) outputLocal(ctx context.Context, o Output) error {
+	if o.Dest == "" || o.Dest == "-" {
+		return usage{errors.New("dest= must name a folder")}
+	}
+	if err := os.MkdirAll(o.Dest, 0o755); err != nil {
+		return err
+	}
+	root, err := bd.finalTree(ctx)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	dst, err := rootfs.Open(o.Dest)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	tree := buildcontext.FromRoot(root, buildcontext.Options{Owner: true, Now: bd.cfg.Now, Notice: bd.notice})
+	defer tree.Close()
+	c := &stages.Copy{Paths: []string{"/"}, Dest: "/"}
+	sel, err := tree.Select(ctx, buildcontext.Query{Paths: c.Paths})
+	if err != nil {
+		return err
+	}
+	cp, err := newCopier(ctx, dst, c, nil, bd.cfg.Now())
+	if err != nil {
+		return err
+	}
+	for _, src := range sel.Sources {
+		for _, m := range src.Matches {
+			if err := cp.match(ctx, tree, m); err != nil {
+				return err
+			}
+		}
+	}
+	return cp.finish()
+}
+
+// emptyRoot is a directory with nothing in it.
+func (b *Builder) emptyRoot() (*rootfs.Root, error) {
+	dir, err := os.MkdirTemp(b.cfg.Root, "empty-")
+	if err != nil {
+		return nil, err
+	}
+	root, err := rootfs.Open(dir)
+	return root, errors.Join(err, unix.Rmdir(dir)) // an open directory without a name: nothing can be put into it
+}
+
+// untaggedRecord keeps an image that has no name from being pruned while it is fresh.
+type untaggedRecord struct {
+	Manifest ocispec.Descriptor `json:"manifest"`
+	Config   ocispec.Descriptor `json:"config"`
+	Created  time.Time          `json:"created"`
+}
+
+// keepUntagged remembers the result by its id, so that commands can name it so.
+func (bd *build) keepUntagged(res *Result) error {
+	if res.Config.Digest == "" {
+		return nil
+	}
+	rec := untaggedRecord{Manifest: res.Manifest, Config: res.Config, Created: bd.cfg.Now().UTC()}
+	return bd.cache.Put(imageKey(res.Config.Digest.String()), "images", rec)
+}

@@ -1,0 +1,158 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gobuild/cache"
+	"gobuild/layer"
+	"gobuild/stages"
+)
+
+// layerForm is how this build's new layers become blobs; all outputs of a build share it.
+type layerForm struct {
+	compression layer.Compression
+	level       int
+	force       bool       // base layers too
+	epoch       *time.Time // clamp file times to it
+	docker      bool       // Docker media types
+}
+
+// layerRecord is what the cache keeps of a packed layer.
+type layerRecord struct {
+	Desc   ocispec.Descriptor `json:"desc"`
+	DiffID digest.Digest      `json:"diffID"`
+}
+
+// packer makes blobs of layers while later steps run.
+type packer struct {
+	ctx  context.Context //nolint:containedctx // of the build: a layer outlives the stage that made it
+	bd   *build
+	slot chan struct{} // packing fills the cores by itself: one at a time
+	wg   sync.WaitGroup
+}
+
+// packJob is one layer being packed.
+type packJob struct {
+	done chan struct{}
+	rec  layerRecord
+	err  error
+}
+
+func newPacker(bd *build) *packer { return &packer{bd: bd, slot: make(chan struct{}, 1)} }
+
+func (p *packer) wait() { p.wg.Wait() }
+
+// markPacked finds the stages whose layers become the image's: the target and what it is FROM.
+func (bd *build) markPacked() {
+	if !bd.needsImage() {
+		return
+	}
+	for s := bd.plan.Target(); ; {
+		sr := bd.runs[s.Index]
+		sr.packed = true
+		if s.Base.Kind != stages.SourceStage {
+			return
+		}
+		s = bd.runs[s.Base.Stage].stage
+	}
+}
+
+// start packs a layer in the background, once; below is what lies under it.
+func (p *packer) start(l *fsLayer, below []*fsLayer) {
+	if l.packing != nil {
+		return
+	}
+	l.packing = &packJob{done: make(chan struct{})}
+	if rec, ok, err := p.bd.packedBefore(l); ok && err == nil {
+		l.packing.rec = rec
+		close(l.packing.done)
+		return
+	}
+	if l.alone {
+		below = nil
+	}
+	p.wg.Go(func() {
+		defer close(l.packing.done)
+		l.packing.err = guard(func() (err error) {
+			l.packing.rec, err = p.pack(p.ctx, l, below)
+			return err
+		})
+	})
+}
+
+// result waits for a layer's blob.
+func (p *packer) result(ctx context.Context, l *fsLayer) (layerRecord, error) {
+	select {
+	case <-l.packing.done:
+		return l.packing.rec, l.packing.err
+	case <-ctx.Done():
+		return layerRecord{}, context.Cause(ctx)
+	}
+}
+
+func (bd *build) layerKey(l *fsLayer) cache.Key {
+	k := cache.NewKey("layer").Add("directory", string(l.id)).Add("compression", string(bd.form.compression), strconv.Itoa(bd.form.level))
+	if bd.form.epoch != nil {
+		k.Add("epoch", strconv.FormatInt(bd.form.epoch.Unix(), 10))
+	}
+	return k.Key()
+}
+
+// packedBefore finds the blob that an earlier build made of this very directory.
+func (bd *build) packedBefore(l *fsLayer) (layerRecord, bool, error) {
+	var rec layerRecord
+	_, ok, err := bd.cache.Lookup(bd.layerKey(l), &rec)
+	if err != nil || !ok {
+		return rec, false, err
+	}
+	size, ok := bd.store.Has(rec.Desc.Digest)
+	return rec, ok && size == rec.Desc.Size, nil
+}
+
+func (p *packer) pack(ctx context.Context, l *fsLayer, below []*fsLayer) (layerRecord, error) {
+	select {
+	case p.slot <- struct{}{}:
+		defer func() { <-p.slot }()
+	case <-ctx.Done():
+		return layerRecord{}, context.Cause(ctx)
+	}
+	bd := p.bd
+	if !bd.snapshots.Has(l.id) {
+		if err := bd.materialize(ctx, state{layers: append(append([]*fsLayer(nil), below...), l)}); err != nil {
+			return layerRecord{}, err
+		}
+	}
+	upper, err := bd.snapshots.UpperOf(l.id)
+	if err != nil {
+		return layerRecord{}, err
+	}
+	defer upper.Close()
+	lower, err := bd.view(ctx, state{layers: below})
+	if err != nil {
+		return layerRecord{}, err
+	}
+	if lower != nil {
+		defer lower.Close()
+	}
+	w, err := bd.store.Writer()
+	if err != nil {
+		return layerRecord{}, err
+	}
+	packed, err := layer.Pack(ctx, w, upper, lower, layer.PackOptions{Compression: bd.form.compression, Level: bd.form.level, Epoch: bd.form.epoch})
+	if err != nil {
+		return layerRecord{}, errors.Join(fmt.Errorf("pack layer: %w", err), w.Abort())
+	}
+	if err := w.Commit(packed.Digest, packed.Size); err != nil {
+		return layerRecord{}, err
+	}
+	rec := layerRecord{Desc: ocispec.Descriptor{MediaType: packed.MediaType, Digest: packed.Digest, Size: packed.Size}, DiffID: packed.DiffID}
+	return rec, bd.cache.Put(bd.layerKey(l), "layer", rec)
+}

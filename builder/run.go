@@ -1,0 +1,227 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"gobuild/cache"
+	"gobuild/sandbox"
+	"gobuild/snapshot"
+	"gobuild/stages"
+)
+
+// defaultPath is what a step gets whose image sets none (FEATURES B1, G1).
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// runJob is RUN (FEATURES I3, I4).
+func (sr *stageRun) runJob(ctx context.Context, s state, step *stages.Step) (*job, error) {
+	mounts, err := sr.openMounts(ctx, step.Run)
+	if err != nil {
+		return nil, err
+	}
+	key, err := sr.runKey(ctx, s, step.Run, mounts)
+	if err != nil {
+		mounts.close()
+		return nil, err
+	}
+	exec := func(ctx context.Context, work *snapshot.Work) (usageOf, error) {
+		return sr.execRun(ctx, step, mounts, work)
+	}
+	return &job{key: key, verb: "RUN", exec: exec, close: mounts.close}, nil
+}
+
+func (sr *stageRun) runKey(ctx context.Context, s state, r *stages.Run, mounts *mountSet) (cache.Key, error) {
+	opt := &sr.opt.Run
+	k := cache.NewKey("run").Add("parent", s.key.String()).Add("platform", platformText(sr.stage.Platform)).
+		Add("command", r.Args...).Add("folder", r.Dir).Add("user", r.User).Add("network", r.Network).Add("security", r.Security)
+	for _, e := range r.Env {
+		name, value, _ := strings.Cut(e, "=")
+		k.Add("env:"+name, value)
+	}
+	for _, f := range r.Files {
+		k.Add("heredoc:"+f.Name, f.Data)
+	}
+	for _, h := range opt.AddHosts {
+		name, _, _ := strings.Cut(h, ":")
+		k.Add("host:" + name)
+	}
+	for _, u := range opt.Ulimits {
+		k.Add("ulimit:"+u.Name, strconv.FormatInt(u.Soft, 10), strconv.FormatInt(u.Hard, 10))
+	}
+	if opt.Hostname != "" {
+		k.Add("hostname", opt.Hostname)
+	}
+	if opt.ShmSize != 0 {
+		k.Add("shm-size", strconv.FormatInt(opt.ShmSize, 10))
+	}
+	if err := mounts.addTo(ctx, k); err != nil {
+		return cache.Key{}, err
+	}
+	return k.Key(), nil
+}
+
+// execRun runs the command in the sandbox on the new layer.
+func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, mounts *mountSet, work *snapshot.Work) (usageOf, error) {
+	if step.Run.Security == "insecure" {
+		return usageOf{}, usage{errors.New("RUN --security=insecure is not supported yet")}
+	}
+	select {
+	case sr.jobs <- struct{}{}:
+		defer func() { <-sr.jobs }()
+	case <-ctx.Done():
+		return usageOf{}, context.Cause(ctx)
+	}
+	runner, err := sr.sandboxRunner(sr.opt.Run)
+	if err != nil {
+		return usageOf{}, err
+	}
+	log := newStepLog(sr.em, stepOf(ctx))
+	spec := sr.spec(step.Run, log)
+	spec.Lower, spec.Upper, spec.Work = work.Dirs()
+	if err := mounts.prepare(ctx, &spec); err != nil {
+		return usageOf{}, err
+	}
+	res, err := runner.Run(ctx, spec)
+	log.flush()
+	if err != nil {
+		return usageOf{}, err
+	}
+	if res.ExitCode != 0 || res.OOMKilled {
+		return usageOf{}, sr.runError(step, res, log)
+	}
+	return usageOf{cpu: res.CPUUser + res.CPUSystem, peak: res.PeakMemory}, nil
+}
+
+func (sr *stageRun) spec(r *stages.Run, log *stepLog) sandbox.Spec {
+	opt := &sr.opt.Run
+	spec := sandbox.Spec{
+		Args: r.Args, Env: sr.environment(r), Dir: r.Dir, User: r.User, Hostname: opt.Hostname,
+		Network: sr.network(r), ShmSize: opt.ShmSize, Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
+		Limits: limitsOf(opt),
+	}
+	for _, h := range opt.AddHosts {
+		name, ip, _ := strings.Cut(h, ":")
+		spec.Hosts = append(spec.Hosts, ip+" "+name)
+	}
+	for _, u := range opt.Ulimits {
+		spec.Rlimits = append(spec.Rlimits, sandbox.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	}
+	for _, f := range r.Files {
+		spec.Mounts = append(spec.Mounts, sandbox.Mount{Type: "file", Target: "/dev/pipes/" + f.Name, Data: []byte(f.Data), Mode: 0o755, ReadOnly: true})
+	}
+	if resolv := resolvConf(opt); resolv != "" {
+		spec.Resolv = &resolv
+	}
+	return spec
+}
+
+// environment adds to ENV and ARG what is in no key: proxies (FEATURES B9, G1).
+func (sr *stageRun) environment(r *stages.Run) []string {
+	env := slices.Clone(r.Env)
+	has := func(name string) bool {
+		return slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	}
+	for _, name := range slices.Sorted(maps.Keys(sr.opt.ProxyArgs)) {
+		for _, variant := range []string{strings.ToUpper(name), strings.ToLower(name)} {
+			if !has(variant) {
+				env = append(env, variant+"="+sr.opt.ProxyArgs[name])
+			}
+		}
+	}
+	if !has("PATH") {
+		env = append(env, "PATH="+defaultPath)
+	}
+	return env
+}
+
+// network decides where a step's packets go. Own networks come later; until then the host's is used, and said.
+func (sr *stageRun) network(r *stages.Run) string {
+	if r.Network == "none" || r.Network == "" && sr.opt.Run.Network == "none" {
+		return "none"
+	}
+	if r.Network == "" && sr.opt.Run.Network != "host" {
+		sr.notice("RUN steps use the host's network (--network=none gives them none)")
+	}
+	return "host"
+}
+
+func resolvConf(opt *RunOptions) string {
+	if len(opt.DNS)+len(opt.DNSSearch)+len(opt.DNSOptions) == 0 {
+		return ""
+	}
+	var text strings.Builder
+	if len(opt.DNSSearch) > 0 {
+		fmt.Fprintf(&text, "search %s\n", strings.Join(opt.DNSSearch, " "))
+	}
+	for _, server := range opt.DNS {
+		fmt.Fprintf(&text, "nameserver %s\n", server)
+	}
+	if len(opt.DNSOptions) > 0 {
+		fmt.Fprintf(&text, "options %s\n", strings.Join(opt.DNSOptions, " "))
+	}
+	return text.String()
+}
+
+func limitsOf(opt *RunOptions) sandbox.Limits {
+	l := sandbox.Limits{
+		MemoryBytes: opt.MemoryBytes, MemorySwap: opt.MemorySwap, CPUShares: opt.CPUShares, CPUPeriod: opt.CPUPeriod, CPUQuota: opt.CPUQuota,
+		CpusetCPUs: opt.CpusetCPUs, CpusetMems: opt.CpusetMems, PidsLimit: opt.PidsLimit,
+	}
+	if opt.CPUs > 0 {
+		const period = 100000 // microseconds, the kernel's default (FEATURES G14)
+		if l.CPUPeriod == 0 {
+			l.CPUPeriod = period
+		}
+		l.CPUQuota = int64(opt.CPUs * float64(l.CPUPeriod))
+	}
+	return l
+}
+
+// runError words a command that failed.
+func (sr *stageRun) runError(step *stages.Step, res sandbox.Result, log *stepLog) error {
+	command := strings.Join(step.Run.Args, " ")
+	e := &Error{Category: CategoryStep, Op: step.Text, ExitCode: res.ExitCode, Tail: log.tail()}
+	switch {
+	case res.OOMKilled:
+		e.Err = fmt.Errorf("out of memory: the kernel killed it at the limit of %d MiB (peak %d MiB)", sr.opt.Run.MemoryBytes>>20, res.PeakMemory>>20)
+		e.Hint = "raise --memory"
+	case res.Signal != 0:
+		e.Err = fmt.Errorf("command %q was killed by signal %d (%s)", clip(command), res.Signal, unix.SignalName(unix.Signal(res.Signal)))
+	default:
+		e.Err = fmt.Errorf("command %q ended with exit code %d", clip(command), res.ExitCode)
+	}
+	if e.Hint == "" {
+		e.Hint = commandHint(step, res.ExitCode, e.Tail)
+	}
+	e.Step = &StepInfo{Stage: sr.stage.Name, Number: step.Number, Total: sr.stage.Total, Text: step.Text, Line: step.Pos.Start}
+	return sr.src.locate(e, step.Pos)
+}
+
+// commandHint knows the failures that users meet most (FEATURES F5).
+func commandHint(step *stages.Step, code int, tail []string) string {
+	text := strings.Join(tail, "\n")
+	switch {
+	case strings.Contains(text, "exec format error") || strings.Contains(text, "Exec format error"):
+		return "the program is for another platform: check FROM --platform, or install qemu-user-static with binfmt-support"
+	case code == 127 && len(step.Run.Args) > 0 && step.Run.Args[0] == "/bin/sh" && strings.Contains(text, "/bin/sh"):
+		return "the image has no shell: use the exec form, RUN [\"program\", \"argument\"]"
+	case code == 127:
+		return "the command is not in the image, or not in its PATH"
+	case code == 126:
+		return "the file is not executable: COPY --chmod=755 it"
+	case strings.Contains(text, "No space left on device"):
+		return "the file system of --root is full: `gobuild prune`, or name another with --root"
+	case strings.Contains(text, "\\r") || strings.Contains(text, "\r"):
+		return "a script has Windows line ends: convert it to LF"
+	case strings.Contains(text, "Temporary failure in name resolution") || strings.Contains(text, "bad address"):
+		return "names do not resolve inside the step: try --dns, or pass your proxy with --build-arg HTTPS_PROXY=..."
+	}
+	return ""
+}

@@ -1,0 +1,154 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/opencontainers/go-digest"
+
+	"gobuild/cache"
+	buildcontext "gobuild/context"
+	"gobuild/internal/rootfs"
+	"gobuild/stages"
+)
+
+// origins are trees that COPY --from and mounts read: a directory context, or the file system of a stage or image.
+// A file system is only opened when its files are needed; what they are is remembered by lineage.
+type sourceTree struct {
+	bd   *build
+	dir  *buildcontext.Tree // directory contexts
+	st   state              // file systems, when dir is nil
+	view *rootfs.Root
+	tree *buildcontext.Tree
+}
+
+// openSource waits for a stage if the source is one.
+func (bd *build) openSource(ctx context.Context, src stages.Source) (*sourceTree, error) {
+	t := &sourceTree{bd: bd}
+	var err error
+	switch src.Kind {
+	case stages.SourceContext, "":
+		t.dir, err = bd.trees.get(src.Name)
+	case stages.SourceStage:
+		t.st, err = bd.stateOf(ctx, src.Stage)
+	case stages.SourceImage:
+		b := bd.bases[src.Image]
+		if b.dir {
+			t.dir, err = bd.trees.get(src.Image.Context)
+		} else {
+			t.st = baseState(b)
+		}
+	case stages.SourceScratch:
+		t.st = emptyState
+	case stages.SourceInline, stages.SourceHTTP, stages.SourceGit:
+		err = fmt.Errorf("%s is not a tree", src.Kind)
+	}
+	return t, err
+}
+
+func (t *sourceTree) close() {
+	if t.tree != nil && t.dir == nil {
+		_ = t.tree.Close() // a stage's tree remembers nothing
+	}
+	if t.view != nil {
+		_ = t.view.Close() // read only
+	}
+}
+
+// open gives the tree itself, unpacking what is missing.
+func (t *sourceTree) open(ctx context.Context) (*buildcontext.Tree, error) {
+	if t.dir != nil {
+		return t.dir, nil
+	}
+	if t.tree != nil {
+		return t.tree, nil
+	}
+	view, err := t.bd.view(ctx, t.st)
+	if err != nil {
+		return nil, err
+	}
+	if view == nil {
+		if view, err = t.bd.emptyRoot(); err != nil {
+			return nil, err
+		}
+	}
+	t.view = view
+	t.tree = buildcontext.FromRoot(view, buildcontext.Options{Owner: true, Now: t.bd.cfg.Now, Notice: t.bd.notice})
+	return t.tree, nil
+}
+
+// contents is what a query found, as far as keys need it.
+type contents struct {
+	Digest digest.Digest `json:"digest"`
+	Names  []string      `json:"names"` // of each match: how it will be called, and from which pattern
+	Files  []contentFile `json:"files,omitempty"`
+	Many   bool          `json:"many"` // more than one match, or a pattern that matched several: B43
+}
+
+type contentFile struct {
+	Path   string        `json:"path"`
+	Digest digest.Digest `json:"digest"`
+}
+
+// contents digests what a query finds. For the file system of a stage or image it is remembered, so that a cached
+// build need not look into it.
+func (t *sourceTree) contents(ctx context.Context, q buildcontext.Query) (contents, error) {
+	if t.dir != nil {
+		return digestOf(ctx, t.dir, q)
+	}
+	key := cache.NewKey("content").Add("lineage", t.st.lineage()).Add("paths", q.Paths...).Add("excludes", q.Excludes...).
+		Add("parents", strconv.FormatBool(q.Parents)).Add("follow", strconv.FormatBool(q.FollowNamed)).Key()
+	var c contents
+	if _, ok, err := t.bd.cache.Lookup(key, &c); ok && err == nil {
+		return c, nil
+	}
+	tree, err := t.open(ctx)
+	if err != nil {
+		return c, err
+	}
+	if c, err = digestOf(ctx, tree, q); err != nil {
+		return c, err
+	}
+	return c, t.bd.cache.Put(key, "content", c)
+}
+
+// maxListed bounds the files whose digests stand one by one in a key's text; the whole is in its content line anyway.
+const maxListed = 1000
+
+func digestOf(ctx context.Context, tree *buildcontext.Tree, q buildcontext.Query) (contents, error) {
+	var c contents
+	sel, err := tree.Select(ctx, q)
+	if err != nil {
+		return c, err
+	}
+	d, err := tree.Digest(ctx, sel, q.Excludes)
+	if err != nil {
+		return c, err
+	}
+	c.Digest = d.Digest
+	for i, f := range d.Files {
+		if i == maxListed {
+			break
+		}
+		c.Files = append(c.Files, contentFile{f.Path, f.Digest})
+	}
+	matches := 0
+	for _, src := range sel.Sources {
+		for _, m := range src.Matches {
+			c.Names = append(c.Names, fmt.Sprintf("%s %s %v", m.Parent, m.Name, m.Info.IsDir()))
+			matches++
+		}
+	}
+	c.Many = matches > 1 || len(q.Paths) > 1
+	return c, nil
+}
+
+// passwdDigest stands in keys for what a user name means: the digest of the two files, remembered by lineage.
+func (bd *build) passwdDigest(ctx context.Context, s state) (string, error) {
+	t := &sourceTree{bd: bd, st: s}
+	defer t.close()
+	// A pattern does not fail where a file is missing.
+	c, err := t.contents(ctx, buildcontext.Query{Paths: []string{"etc/passw[d]", "etc/grou[p]"}, FollowNamed: true})
+	return c.Digest.String(), err
+}

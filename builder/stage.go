@@ -1,0 +1,320 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"gobuild/cache"
+	"gobuild/snapshot"
+	"gobuild/stages"
+)
+
+// stageRun is one stage under way.
+type stageRun struct {
+	*build
+	stage  *stages.Stage
+	packed bool          // the image is made of its layers
+	done   chan struct{} // closed when final and err are set
+
+	final  state
+	err    error
+	from   *base      // base image, nil for scratch and stages
+	added  []*fsLayer // one a step, in order
+	seeded *fsLayer   // layer made of a named context that is a folder, nil otherwise
+	missed int        // line of the first step that was not cached, 0 none
+}
+
+// errNeeded says that a stage cannot go on because one that it reads failed; that one's error is shown.
+var errNeeded = errors.New("a stage that it needs failed")
+
+func (sr *stageRun) run(ctx context.Context) error {
+	s, err := sr.base(ctx)
+	if err != nil {
+		return err
+	}
+	if sr.packed && sr.seeded != nil {
+		sr.pack.start(sr.seeded, nil)
+	}
+	for i := range sr.stage.Steps {
+		if s, err = sr.step(ctx, s, i); err != nil {
+			return err
+		}
+	}
+	sr.final = s
+	return nil
+}
+
+// base is the state that the first step starts from.
+func (sr *stageRun) base(ctx context.Context) (state, error) {
+	switch src := sr.stage.Base; src.Kind {
+	case stages.SourceScratch:
+		return emptyState, nil
+	case stages.SourceStage:
+		return sr.stateOf(ctx, src.Stage)
+	case stages.SourceImage, stages.SourceContext:
+		sr.from = sr.baseOf(src)
+		if sr.from != nil && !sr.from.dir {
+			return baseState(sr.from), nil
+		}
+		return sr.seed(ctx, src)
+	case stages.SourceInline, stages.SourceHTTP, stages.SourceGit:
+	}
+	return state{}, fmt.Errorf("stage cannot start from %s", sr.stage.Base.Kind)
+}
+
+func (bd *build) baseOf(src stages.Source) *base { return bd.bases[src.Image] }
+
+// seed makes the root file system of FROM a folder: what `COPY . /` on scratch would give.
+func (sr *stageRun) seed(ctx context.Context, src stages.Source) (state, error) {
+	name := src.Name
+	if src.Kind == stages.SourceImage {
+		name = src.Image.Context
+	}
+	step := &stages.Step{
+		Pos: sr.stage.Pos, Text: "FROM " + name,
+		Copy: &stages.Copy{From: stages.Source{Kind: stages.SourceContext, Name: name}, Paths: []string{"/"}, Dest: "/"},
+	}
+	out, err := sr.do(ctx, emptyState, step, "seed")
+	if err != nil {
+		return state{}, err
+	}
+	sr.seeded = out.layer
+	return emptyState.with(out.layer, out.key), nil
+}
+
+// stateOf waits for a stage and gives its result.
+func (bd *build) stateOf(ctx context.Context, index int) (state, error) {
+	sr := bd.runs[index]
+	if sr == nil {
+		return state{}, fmt.Errorf("stage %d is not in the plan", index)
+	}
+	select {
+	case <-sr.done:
+	case <-ctx.Done():
+		return state{}, context.Cause(ctx)
+	}
+	if sr.err != nil {
+		return state{}, errNeeded
+	}
+	return sr.final, nil
+}
+
+// outcome is what a step gave.
+type outcome struct {
+	layer    *fsLayer
+	key      digest.Digest
+	cached   bool
+	reason   string
+	details  []string
+	duration time.Duration
+	usage    usageOf
+}
+
+// usageOf is the accounting of a RUN.
+type usageOf struct {
+	cpu  time.Duration
+	peak int64
+}
+
+// step makes one step's layer, from the cache or by doing it, and tells the user.
+func (sr *stageRun) step(ctx context.Context, s state, i int) (state, error) {
+	step := &sr.stage.Steps[i]
+	info := &StepInfo{Stage: sr.stage.Name, Number: step.Number, Total: sr.stage.Total, Text: step.Text, Line: step.Pos.Start}
+	sr.em.emit(Event{Type: EventStepStart, Step: info})
+	begun := sr.cfg.Now()
+	out, err := sr.do(withStep(ctx, info), s, step, fmt.Sprint(i))
+	if err != nil {
+		err = sr.stepError(err, step, info)
+		sr.em.emit(Event{Type: EventStepDone, Step: info, Err: err, Duration: sr.cfg.Now().Sub(begun)})
+		return s, err
+	}
+	out.duration = sr.cfg.Now().Sub(begun)
+	sr.report(info, out)
+	sr.added = append(sr.added, out.layer)
+	next := s.with(out.layer, out.key)
+	if sr.packed {
+		sr.pack.start(out.layer, s.layers)
+	}
+	return next, nil
+}
+
+func (sr *stageRun) report(info *StepInfo, out outcome) {
+	if !out.cached && sr.missed == 0 {
+		sr.missed = info.Line
+	}
+	if sr.opt.Explain || !out.cached {
+		sr.em.emit(Event{Type: EventCache, Step: info, Cached: out.cached, Text: out.reason, Lines: out.details})
+	}
+	sr.em.emit(Event{Type: EventStepDone, Step: info, Cached: out.cached, Duration: out.duration, Digest: string(out.layer.id)[:12]})
+	sr.record(StepResult{
+		Stage: info.Stage, Number: info.Number, Total: info.Total, Text: info.Text, Line: info.Line, Cached: out.cached,
+		Reason: out.reason, Key: out.key, Duration: out.duration, CPU: out.usage.cpu, PeakMem: out.usage.peak,
+	})
+}
+
+// stepError gives an error its place: Dockerfile lines, instruction, step.
+func (sr *stageRun) stepError(err error, step *stages.Step, info *StepInfo) error {
+	if errors.Is(err, errNeeded) || errors.Is(err, errStopped) || isCancel(err) {
+		return err
+	}
+	e := classify(err, CategoryEnvironment)
+	if e.Step == nil {
+		located := *e
+		located.Step = info
+		if located.Op == "" {
+			located.Op = step.Text
+		}
+		e = sr.src.locate(&located, step.Pos)
+	}
+	return e
+}
+
+// stepRecord is what the cache keeps of a step.
+type stepRecord struct {
+	ID       snapshot.ID   `json:"id"`
+	Lineage  string        `json:"lineage,omitempty"` // of the layers below, "" for COPY --link
+	Created  time.Time     `json:"created"`
+	Duration time.Duration `json:"durationNs"`
+}
+
+// do finds the step in the cache, waits for the process that is at it, or does it.
+func (sr *stageRun) do(ctx context.Context, s state, step *stages.Step, slot string) (outcome, error) {
+	job, err := sr.jobFor(ctx, s, step)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer job.close()
+	out := outcome{key: job.key.Digest()}
+	slot = fmt.Sprintf("%s|%s|%s|%s", sr.src.name, sr.stage.Name, slot, job.verb)
+	lineage := s.lineage()
+	if job.alone {
+		lineage = ""
+	}
+	var found bool
+	if out.layer, out.reason, found = sr.lookup(job, lineage); found {
+		out.cached, out.reason = true, "same key"
+		return out, nil
+	}
+	lock, err := sr.cache.Lock(ctx, job.key, sr.waiting("running this step"))
+	if err != nil {
+		return out, fmt.Errorf("wait for step: %w", err)
+	}
+	defer lock.Release()
+	if layer, _, ok := sr.lookup(job, lineage); ok { // it was being done, and is now
+		out.layer, out.cached, out.reason = layer, true, "another process has just built it"
+		return out, nil
+	}
+	if out.reason == "" {
+		out.reason, out.details = sr.explain(slot, job.key)
+	}
+	return sr.execute(ctx, s, step, job, slot, lineage, out)
+}
+
+func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job *job, slot, lineage string, out outcome) (outcome, error) {
+	begun := sr.cfg.Now()
+	sr.warmSandbox(step)
+	below := s
+	if job.alone {
+		below = emptyState
+	}
+	if err := sr.materialize(ctx, below); err != nil {
+		return out, err
+	}
+	work, err := sr.snapshots.New(below.stack())
+	if err != nil {
+		return out, err
+	}
+	defer work.Discard() // does nothing after Commit
+	if out.usage, err = job.exec(ctx, work); err != nil {
+		return out, err
+	}
+	rec := stepRecord{ID: newID(), Lineage: lineage, Created: sr.createdNow(), Duration: sr.cfg.Now().Sub(begun)}
+	if err := work.Commit(rec.ID); err != nil {
+		return out, err
+	}
+	if err := sr.cache.Put(job.key, slot, rec); err != nil {
+		return out, fmt.Errorf("record step: %w", err)
+	}
+	out.layer = &fsLayer{id: rec.ID, created: rec.Created, alone: job.alone}
+	return out, nil
+}
+
+// lookup takes a step from the cache if its layer is still there and was made upon the layers that lie below now.
+func (sr *stageRun) lookup(job *job, lineage string) (*fsLayer, string, bool) {
+	if sr.opt.NoCache {
+		return nil, "--no-cache", false
+	}
+	if sr.filtered() {
+		return nil, "--no-cache-filter names this stage", false
+	}
+	var rec stepRecord
+	_, ok, err := sr.cache.Lookup(job.key, &rec)
+	if err != nil || !ok {
+		return nil, "", false // a damaged record is a miss
+	}
+	if rec.Lineage != lineage {
+		return nil, "a step before it was built again", false
+	}
+	l := &fsLayer{id: rec.ID, created: rec.Created, alone: job.alone}
+	if sr.snapshots.Has(rec.ID) {
+		return l, "", true
+	}
+	if _, ok, err := sr.packedBefore(l); ok && err == nil {
+		return l, "", true
+	}
+	return nil, "its layer was pruned", false
+}
+
+// createdNow is the time of a step in image history: whole seconds would lose the order, so nanoseconds stay, as Docker does.
+func (bd *build) createdNow() time.Time { return bd.cfg.Now().UTC() }
+
+// job is a step ready to be looked up and done.
+type job struct {
+	key   cache.Key
+	verb  string // instruction, for the slot
+	alone bool   // COPY --link
+	exec  func(ctx context.Context, work *snapshot.Work) (usageOf, error)
+	close func()
+}
+
+func (sr *stageRun) jobFor(ctx context.Context, s state, step *stages.Step) (*job, error) {
+	switch {
+	case step.Run != nil:
+		return sr.runJob(ctx, s, step)
+	case step.Copy != nil:
+		return sr.copyJob(ctx, s, step)
+	case step.Workdir != nil:
+		return sr.workdirJob(s, step), nil
+	}
+	return nil, fmt.Errorf("step %q has nothing to do", step.Text)
+}
+
+type stepKey struct{}
+
+// withStep lets what runs below name the step in its events.
+func withStep(ctx context.Context, info *StepInfo) context.Context {
+	return context.WithValue(ctx, stepKey{}, info)
+}
+
+func stepOf(ctx context.Context) *StepInfo {
+	info, _ := ctx.Value(stepKey{}).(*StepInfo)
+	return info
+}
+
+// warmSandbox starts a sandbox child while this step is done, when a RUN follows it: that one will miss too.
+// Nothing is lost if it cannot be started here: the RUN tries again and says why.
+func (sr *stageRun) warmSandbox(step *stages.Step) {
+	for i := range sr.stage.Steps {
+		if sr.stage.Steps[i].Run == nil || sr.stage.Steps[i].Pos.Start < step.Pos.Start {
+			continue
+		}
+		if runner, err := sr.sandboxRunner(sr.opt.Run); err == nil {
+			runner.Prepare()
+		}
+		return
+	}
+}

@@ -1,0 +1,214 @@
+package builder
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gobuild/cache"
+	"gobuild/internal/rootfs"
+	"gobuild/layer"
+	"gobuild/snapshot"
+)
+
+// fsLayer is one layer of a root file system: a directory of the snapshot
+// store, a blob, or both. Fields are fixed once it is shared, but for the
+// result of packing, which pack.go guards.
+type fsLayer struct {
+	id      snapshot.ID
+	created time.Time // when its step ran; zero for a base's layer
+	alone   bool      // COPY --link: made without what lies below
+
+	// Of a base's layer, known from its manifest.
+	desc   ocispec.Descriptor
+	diffID digest.Digest
+	fetch  fetcher
+
+	packing *packJob // of a step's layer that the image needs
+}
+
+func newBaseLayer(desc ocispec.Descriptor, diffID, chain digest.Digest, fetch fetcher) *fsLayer {
+	return &fsLayer{id: snapshot.ID(chain.Encoded()), desc: desc, diffID: diffID, fetch: fetch}
+}
+
+// newID names the directory of one execution of a step. It is random: a step that runs again makes another directory,
+// and never changes one that a build may be using.
+func newID() snapshot.ID {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails (Go 1.24)
+	return snapshot.ID(hex.EncodeToString(b[:]))
+}
+
+// state is a root file system between two steps.
+type state struct {
+	layers []*fsLayer
+	key    digest.Digest // of the last step, or the base's chain ID: what the next key's parent line says
+}
+
+// with is the state after one more layer.
+func (s state) with(l *fsLayer, key digest.Digest) state {
+	layers := make([]*fsLayer, 0, len(s.layers)+1)
+	return state{layers: append(append(layers, s.layers...), l), key: key}
+}
+
+func (s state) stack() []snapshot.ID {
+	ids := make([]snapshot.ID, len(s.layers))
+	for i, l := range s.layers {
+		ids[i] = l.id
+	}
+	return ids
+}
+
+// lineage names exactly these layers in this order. A cached step is only taken together with the layers that it was
+// made upon: keys are the same after `--no-cache`, the bytes below may not be.
+func (s state) lineage() string {
+	var text strings.Builder
+	for _, l := range s.layers {
+		fmt.Fprintf(&text, "%s\n", l.id)
+	}
+	return digest.FromString(text.String()).Encoded()
+}
+
+// baseState is the root file system of an image as it was pulled.
+func baseState(b *base) state {
+	s := state{layers: b.layers, key: emptyState.key}
+	if n := len(b.layers); n > 0 {
+		s.key = digest.NewDigestFromEncoded(digest.SHA256, string(b.layers[n-1].id))
+	}
+	return s
+}
+
+var emptyState = state{key: digest.FromString("")}
+
+// flights lets one goroutine do a thing that several want.
+type flights struct {
+	mu sync.Mutex
+	m  map[string]*sync.Mutex
+}
+
+func (f *flights) lock(name string) func() {
+	f.mu.Lock()
+	if f.m == nil {
+		f.m = map[string]*sync.Mutex{}
+	}
+	l := f.m[name]
+	if l == nil {
+		l = &sync.Mutex{}
+		f.m[name] = l
+	}
+	f.mu.Unlock()
+	l.Lock()
+	return l.Unlock
+}
+
+// materialize makes every layer of a state a directory. A cached build never calls it.
+func (bd *build) materialize(ctx context.Context, s state) error {
+	for i, l := range s.layers {
+		if bd.snapshots.Has(l.id) {
+			continue
+		}
+		if err := bd.unpack(ctx, s.layers[:i], l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unpack makes one layer a directory above those below, from its blob. Other processes wait for the one that does it.
+func (bd *build) unpack(ctx context.Context, below []*fsLayer, l *fsLayer) error {
+	lock, err := bd.cache.Lock(ctx, cache.NewKey("unpack").Add("layer", string(l.id)).Key(), bd.waiting("unpacking a layer"))
+	if err != nil {
+		return fmt.Errorf("wait for layer: %w", err)
+	}
+	defer lock.Release()
+	if bd.snapshots.Has(l.id) {
+		return nil
+	}
+	desc, diffID, err := bd.blobOf(ctx, l)
+	if err != nil {
+		return err
+	}
+	f, err := bd.store.OpenVerified(ctx, desc.Digest)
+	if err != nil {
+		return fmt.Errorf("read layer %s: %w", desc.Digest, err)
+	}
+	defer f.Close()
+	if l.alone {
+		below = nil
+	}
+	work, err := bd.snapshots.New(state{layers: below}.stack())
+	if err != nil {
+		return err
+	}
+	defer work.Discard()
+	root, err := work.Root()
+	if err != nil {
+		return err
+	}
+	got, err := layer.Unpack(ctx, f, root, layer.UnpackOptions{Notice: bd.notice})
+	if err != nil {
+		return fmt.Errorf("unpack layer %s: %w", desc.Digest, err)
+	}
+	if got != diffID {
+		return fmt.Errorf("layer %s unpacks to %s, but its image says %s: %w", desc.Digest, got, diffID, layer.ErrCorrupt)
+	}
+	return work.Commit(l.id)
+}
+
+// blobOf brings a layer's blob into the store when only its origin has it.
+func (bd *build) blobOf(ctx context.Context, l *fsLayer) (ocispec.Descriptor, digest.Digest, error) {
+	if l.fetch == nil && l.desc.Digest == "" {
+		packed, ok, err := bd.packedBefore(l)
+		if err != nil || !ok {
+			return l.desc, "", fmt.Errorf("layer directory %s and its blob are both gone from the state directory: build with --no-cache", l.id)
+		}
+		return packed.Desc, packed.DiffID, nil
+	}
+	return l.desc, l.diffID, bd.ensureBlob(ctx, l)
+}
+
+func (bd *build) ensureBlob(ctx context.Context, l *fsLayer) error {
+	defer bd.fetching.lock(l.desc.Digest.String())()
+	if _, ok := bd.store.Has(l.desc.Digest); ok {
+		return nil
+	}
+	if l.fetch == nil {
+		return fmt.Errorf("layer blob %s is gone from the store: pull its image again with --pull", l.desc.Digest)
+	}
+	name := "layer " + short(l.desc.Digest)
+	bd.em.emit(Event{Type: EventTransfer, Text: name, Total: l.desc.Size})
+	if err := bd.fetchBlob(ctx, l.desc, l.fetch); err != nil {
+		return fmt.Errorf("fetch layer %s: %w", l.desc.Digest, err)
+	}
+	bd.em.emit(Event{Type: EventTransfer, Text: name, Bytes: l.desc.Size, Total: l.desc.Size})
+	return nil
+}
+
+// view opens the merged tree of a state for reading; nil for the empty one.
+func (bd *build) view(ctx context.Context, s state) (*rootfs.Root, error) {
+	if err := bd.materialize(ctx, s); err != nil {
+		return nil, err
+	}
+	return bd.snapshots.Lower(s.stack())
+}
+
+// waiting tells the user once whom a lock waits for.
+func (bd *build) waiting(what string) func(pid int) {
+	return func(pid int) {
+		bd.em.emit(Event{Type: EventNotice, Text: fmt.Sprintf("waiting for process %d, which is %s", pid, what)})
+	}
+}
+
+func short(d digest.Digest) string {
+	if hex := d.Encoded(); len(hex) > 12 {
+		return hex[:12]
+	}
+	return d.String()
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"gobuild/builder"
+	"gobuild/stages"
+	"gobuild/ui"
+)
+
+func buildCommand() command {
+	return command{
+		name: "build", group: "Building", args: "CONTEXT", short: "Build an image from a Dockerfile",
+		long: `Build an image from the Dockerfile of a context directory.
+
+  gobuild -t example.com/app .                        keep the image under a name
+  gobuild -f deploy/Dockerfile -t app --push .        build and push
+  gobuild -o type=oci,dest=app.tar .                  write an OCI archive
+  gobuild -o out --target binaries .                  write the files of a stage
+  gobuild --explain .                                 say why each step ran
+
+Every flag may also be set as GOBUILD_<FLAG>. Flags of docker build, buildx, buildah
+and kaniko are known: those that cannot be obeyed say what to use.`,
+		flags: buildFlags,
+		run:   (*app).build,
+	}
+}
+
+// build is gobuild build.
+func (a *app) build(ctx context.Context, args []string) (err error) {
+	f := a.flags
+	opt, err := a.buildOptions(f)
+	if err != nil {
+		return err
+	}
+	stdoutTaken, err := a.fillOutputs(&opt, f)
+	if err != nil {
+		return err
+	}
+	load, err := a.fillLoad(ctx, &opt, f)
+	if err != nil {
+		return err
+	}
+	files, err := a.resultFiles(f)
+	if err != nil {
+		return err
+	}
+	cleanup, err := a.fillContext(&opt, f, args)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleanup()) }()
+
+	res, err := a.buildAndLoad(ctx, opt, load)
+	err = because(ctx, err)
+	if ferr := files.write(res, err); ferr != nil {
+		err = errors.Join(err, ferr)
+	}
+	if err != nil || stdoutTaken {
+		return err
+	}
+	if id := res.ID(); id != "" {
+		return a.print(id.String())
+	}
+	return nil
+}
+
+// buildAndLoad builds, and waits for the program of --load, if any.
+func (a *app) buildAndLoad(ctx context.Context, opt builder.Options, load *loader) (*builder.Result, error) {
+	b, err := a.open()
+	if err != nil {
+		return nil, err
+	}
+	res, err := b.Build(ctx, opt)
+	if load != nil {
+		err = errors.Join(err, load.finish(err))
+	}
+	if cerr := b.Close(); cerr != nil {
+		err = errors.Join(err, cerr)
+	}
+	if err == nil && res == nil {
+		err = errors.New("build gave no result")
+	}
+	return res, err
+}
+
+func planCommand() command {
+	return command{
+		name: "plan", group: "Building", args: "CONTEXT", short: "Show what a build would do, without doing it",
+		long: "Show the stages and steps of a build with all values expanded. It takes the flags of build.",
+		flags: func() []flagSpec {
+			out := flagSpec{name: "format", kind: kindString, arg: "FORMAT", text: "text or json"}
+			table := buildFlags()
+			for i := range table {
+				if table[i].name == out.name { // buildah's --format is about images
+					table[i] = out
+				}
+			}
+			return table
+		},
+		run: (*app).plan,
+	}
+}
+
+func (a *app) plan(ctx context.Context, args []string) (err error) {
+	format := a.flags.str("format")
+	if err := checkFormat(format, "text", "json"); err != nil {
+		return err
+	}
+	opt, err := a.buildOptions(a.flags)
+	if err != nil {
+		return err
+	}
+	cleanup, err := a.fillContext(&opt, a.flags, args)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleanup()) }()
+	b, err := a.open()
+	if err != nil {
+		return err
+	}
+	plan, err := b.Plan(ctx, opt)
+	if err = errors.Join(err, b.Close()); err != nil {
+		return err
+	}
+	if format == "json" {
+		return a.printJSON(plan)
+	}
+	return a.print(planLines(plan)...)
+}
+
+// planLines is the form of a plan for people.
+func planLines(p *stages.Plan) []string {
+	var lines []string
+	for i, s := range p.Stages {
+		name := s.Name
+		if name == "" {
+			name = fmt.Sprint(s.Index)
+		}
+		lines = append(lines, fmt.Sprintf("stage %s from %s (%s/%s)", ui.Line(name), ui.Line(sourceName(s.Base)), s.Platform.OS, s.Platform.Architecture))
+		for _, step := range s.Steps {
+			lines = append(lines, fmt.Sprintf("  Step %d/%d : %s (line %d)", step.Number, s.Total, ui.Line(step.Text), step.Pos.Start))
+		}
+		if i == len(p.Stages)-1 {
+			lines = append(lines, "  image of this stage is the result")
+		}
+	}
+	for _, w := range p.Warnings {
+		lines = append(lines, fmt.Sprintf("warning: %s: %s (line %d)", ui.Line(w.Rule), ui.Line(w.Message), w.Pos.Start))
+	}
+	return lines
+}
+
+func sourceName(s stages.Source) string {
+	switch s.Kind {
+	case stages.SourceScratch:
+		return "scratch"
+	case stages.SourceStage:
+		return fmt.Sprintf("stage %d", s.Stage)
+	case stages.SourceImage:
+		return s.Image.Name
+	case stages.SourceContext:
+		return "context " + s.Name
+	case stages.SourceInline, stages.SourceHTTP, stages.SourceGit:
+	}
+	return string(s.Kind)
+}
+
+// checkFormat checks --format against what the command has; "" is its default.
+func checkFormat(value string, allowed ...string) error {
+	if value == "" {
+		return nil
+	}
+	for _, v := range allowed {
+		if v == value {
+			return nil
+		}
+	}
+	later := map[string]bool{"dot": true, "mermaid": true, "sarif": true}
+	if later[value] || strings.Contains(value, "{{") {
+		return hint(usagef("--format=%s is not supported yet", value), "use --format=json")
+	}
+	return hint(usagef("--format=%s: unknown format", value), "the formats are "+strings.Join(allowed, " and "))
+}
+
+// printJSON writes v to standard output, indented.
+func (a *app) printJSON(v any) error {
+	data, err := ui.JSON(v, "  ")
+	if err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	_, err = a.stdout.Write(data)
+	return err
+}

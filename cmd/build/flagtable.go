@@ -1,0 +1,188 @@
+package main
+
+import "strings"
+
+// kind is the shape of a flag's value.
+type kind int
+
+const (
+	kindBool   kind = iota // --flag, --flag=false
+	kindString             // --flag v; the last one wins
+	kindList               // --flag v, as often as wanted
+)
+
+// verdict says what a known flag does here (FEATURES N1).
+type verdict int
+
+const (
+	yes   verdict = iota
+	noop          // accepted, without effect: one notice
+	no            // an error with the reason
+	later         // an error: "not supported yet", with what to use until then
+)
+
+// flagSpec is one row of a flag table.
+type flagSpec struct {
+	name  string
+	short string
+	kind  kind
+	bare  string // value of the flag without one, where it may stand alone
+	arg   string // placeholder in the help
+	does  verdict
+	text  string // yes: help. noop, no, later: why, and what to use.
+	// decide gives the verdict by value; "" as text keeps the row's.
+	decide func(v string) (verdict, string)
+}
+
+// laterUnlessFalse is for a flag whose "off" is what gobuild does anyway.
+func laterUnlessFalse(text string) func(string) (verdict, string) {
+	return func(v string) (verdict, string) {
+		if v == "false" || v == "" {
+			return yes, ""
+		}
+		return later, text
+	}
+}
+
+// laterUnlessTrue is the same for flags whose "on" is what gobuild does anyway.
+func laterUnlessTrue(text string) func(string) (verdict, string) {
+	return func(v string) (verdict, string) {
+		if v == "true" {
+			return yes, ""
+		}
+		return later, text
+	}
+}
+
+// anyOf gives a verdict to some values and another to the rest.
+func anyOf(values []string, does, rest verdict, text, restText string) func(string) (verdict, string) {
+	return func(v string) (verdict, string) {
+		for _, x := range values {
+			if v == x {
+				return does, text
+			}
+		}
+		return rest, restText
+	}
+}
+
+// globalFlags belong to every command and may stand before its name (N11).
+func globalFlags() []flagSpec {
+	return []flagSpec{
+		{name: "root", kind: kindString, arg: "DIR", text: "state directory (default /var/lib/gobuild, or $XDG_DATA_HOME/gobuild for users)"},
+		{name: "config", kind: kindString, arg: "FILE", does: later, text: "there is no configuration file; use GOBUILD_<FLAG> variables"},
+		{name: "log-level", kind: kindString, arg: "LEVEL", text: "show remarks from this level on: info, warn or error"},
+		{name: "no-color", kind: kindBool, text: "never use colour"},
+		{name: "progress", kind: kindString, arg: "MODE", text: "auto, plain, rawjson, quiet or none"},
+		{name: "timeout", kind: kindString, arg: "DURATION", text: "give up after this time, e.g. 30m"},
+		{name: "error-format", kind: kindString, arg: "FORMAT", text: "how errors are written: text or json"},
+		{name: "log-timestamp", kind: kindBool, text: "begin each line of progress with the time"},
+		{name: "authfile", kind: kindString, arg: "FILE", text: "registry credentials (default $REGISTRY_AUTH_FILE, then $DOCKER_CONFIG/config.json)"},
+		{name: "ca", kind: kindString, arg: "FILE", text: "more certificate authorities for registries, PEM"},
+		{name: "insecure-registry", kind: kindList, arg: "HOST", text: "speak plain HTTP or unverified TLS with this registry"},
+	}
+}
+
+// buildFlags is every flag that build and plan know: the union of FEATURES N2
+// to N8 and gobuild's own.
+func buildFlags() []flagSpec {
+	var all []flagSpec
+	for _, group := range [][]flagSpec{whatFlags(), resultFlags(), runFlags(), laterDockerFlags(), laterBuildahFlags(), laterOwnFlags(), noopFlags(), noFlags(), kanikoFlags()} {
+		all = append(all, group...)
+	}
+	return all
+}
+
+// whatFlags choose what is built.
+func whatFlags() []flagSpec {
+	return []flagSpec{
+		{name: "file", short: "f", kind: kindString, arg: "FILE", text: "Dockerfile; - reads it from standard input (default Dockerfile in the context)"},
+		{name: "ignorefile", kind: kindString, arg: "FILE", text: "ignore file in place of .dockerignore"},
+		{name: "target", kind: kindString, arg: "STAGE", text: "stage to build, by name or number (default the last)"},
+		{name: "build-arg", kind: kindList, arg: "NAME[=VALUE]", text: "value of an ARG; without = it is taken from the environment"},
+		{name: "build-arg-file", kind: kindList, arg: "FILE", text: "file of NAME=VALUE lines, each as a --build-arg"},
+		{name: "build-context", kind: kindList, arg: "NAME=SOURCE", text: "named context: a directory, oci-layout://DIR or docker-image://REF"},
+		{name: "platform", kind: kindList, arg: "OS/ARCH", text: "platform of the result (default this machine's)"},
+		{name: "arch", kind: kindString, arg: "ARCH", text: "architecture of the result, as part of --platform"},
+		{name: "os", kind: kindString, arg: "OS", text: "operating system of the result, as part of --platform"},
+		{name: "variant", kind: kindString, arg: "VARIANT", text: "variant of the architecture, as part of --platform"},
+		{name: "pull", kind: kindString, bare: "always", arg: "POLICY", text: "ask the registry for bases: missing (default), always, newer or never"},
+		{name: "no-cache", kind: kindBool, text: "run every step, whatever the cache holds"},
+		{name: "no-cache-filter", kind: kindList, arg: "STAGE", text: "run every step of these stages"},
+		{name: "jobs", kind: kindString, arg: "N", text: "RUN steps at a time (default the number of CPUs)"},
+		{name: "secret", kind: kindList, arg: "id=ID[,src=FILE|env=VAR]", text: "secret for RUN --mount=type=secret"},
+		{name: "ssh", kind: kindList, arg: "ID[=SOCKET]", text: "SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)"},
+		{name: "allow", kind: kindList, arg: "ENTITLEMENT", text: "let steps have more: network.host or security.insecure"},
+		{name: "label", kind: kindList, arg: "KEY=VALUE", text: "label of the image"},
+		{name: "source-date-epoch", kind: kindString, arg: "SECONDS", text: "time of everything the build makes (default $SOURCE_DATE_EPOCH)"},
+		{name: "timestamp", kind: kindString, arg: "SECONDS", text: "the same as --source-date-epoch"},
+		{name: "ignore-syntax", kind: kindBool, text: "build although a \"# syntax=\" line names another frontend"},
+		{name: "explain", kind: kindBool, text: "say of each step why the cache was used or not"},
+		{name: "debug", short: "D", kind: kindBool, text: "say where each setting came from"},
+	}
+}
+
+// resultFlags choose what becomes of the result.
+func resultFlags() []flagSpec {
+	return []flagSpec{
+		{name: "tag", short: "t", kind: kindList, arg: "NAME[:TAG]", text: "name of the image"},
+		{name: "output", short: "o", kind: kindList, arg: "OUTPUT", text: "result: type=image|registry|oci|docker|local|tar|cacheonly[,dest=PATH], a directory, or - for a tar"},
+		{name: "push", kind: kindBool, text: "push the image under its -t names"},
+		{name: "load", kind: kindString, bare: "auto", arg: "TOOL", text: "hand the image to docker load or podman load"},
+		{name: "quiet", short: "q", kind: kindBool, text: "print only the image id"},
+		{name: "iidfile", kind: kindString, arg: "FILE", text: "write the image id to a file"},
+		{name: "iidfile-raw", kind: kindString, arg: "FILE", text: "the same without \"sha256:\""},
+		{name: "metadata-file", kind: kindString, arg: "FILE", text: "write what the build did to a JSON file, also when it fails"},
+		{name: "digest-file", kind: kindString, arg: "FILE", text: "write the manifest's digest to a file"},
+		{name: "image-name-with-digest-file", kind: kindString, arg: "FILE", text: "write NAME@DIGEST of every tag to a file"},
+		{name: "image-name-tag-with-digest-file", kind: kindString, arg: "FILE", text: "write NAME:TAG@DIGEST of every tag to a file"},
+		{name: "exit-code-from-step", kind: kindBool, text: "exit with the code of the failed RUN rather than 1"},
+	}
+}
+
+// runFlags shape and limit the RUN steps, and the process of gobuild run.
+func runFlags() []flagSpec {
+	return []flagSpec{
+		{name: "network", kind: kindString, arg: "MODE", text: "network of RUN steps: default, host or none", decide: networkVerdict},
+		{name: "network-strict", kind: kindBool, text: "fail rather than fall back to the host's network"},
+		{name: "http-proxy", kind: kindBool, text: "give RUN steps the proxy variables of the environment"},
+		{name: "add-host", kind: kindList, arg: "NAME:IP", text: "line of /etc/hosts in RUN steps", decide: addHostVerdict},
+		{name: "dns", kind: kindList, arg: "IP", text: "name server in RUN steps", decide: anyOf([]string{"none"}, later, yes, "leave it out, or name a server", "")},
+		{name: "dns-search", kind: kindList, arg: "DOMAIN", text: "search domain in RUN steps"},
+		{name: "dns-option", kind: kindList, arg: "OPTION", text: "resolver option in RUN steps"},
+		{name: "hostname", kind: kindString, arg: "NAME", text: "host name in RUN steps (default buildkitsandbox)"},
+		{name: "shm-size", kind: kindString, arg: "SIZE", text: "size of /dev/shm (default 64m)"},
+		{name: "ulimit", kind: kindList, arg: "NAME=SOFT[:HARD]", text: "resource limit of RUN steps, e.g. nofile=1024"},
+		{name: "memory", short: "m", kind: kindString, arg: "SIZE", text: "memory limit of each RUN step, e.g. 512m"},
+		{name: "memory-swap", kind: kindString, arg: "SIZE", text: "limit of memory plus swap, -1 for no limit"},
+		{name: "cpus", kind: kindString, arg: "N", text: "CPUs that each RUN step may use, e.g. 1.5"},
+		{name: "cpu-shares", short: "c", kind: kindString, arg: "N", text: "CPU weight, 2 to 262144 (1024 is normal)"},
+		{name: "cpu-period", kind: kindString, arg: "USEC", text: "period of the CPU quota"},
+		{name: "cpu-quota", kind: kindString, arg: "USEC", text: "CPU time in each period"},
+		{name: "cpuset-cpus", kind: kindString, arg: "LIST", text: "CPUs to run on, e.g. 0-3,7"},
+		{name: "cpuset-mems", kind: kindString, arg: "LIST", text: "memory nodes to use"},
+		{name: "pids-limit", kind: kindString, arg: "N", text: "processes that each RUN step may have, -1 for no limit"},
+		{name: "resource", kind: kindList, arg: "KEY=VALUE,...", text: "the limits above in one flag, e.g. memory=2g,cpu-quota=50000"},
+		{name: "cgroup-parent", kind: kindString, arg: "PATH", text: "control group to run steps below"},
+		{name: "best-effort-limits", kind: kindBool, text: "only say so when a limit cannot be set"},
+	}
+}
+
+func networkVerdict(v string) (verdict, string) {
+	switch {
+	case v == "default" || v == "private" || v == "host" || v == "none" || v == "":
+		return yes, ""
+	case v == "bridge" || hasAnyPrefix(v, "ns:") || isNumber(strings.TrimPrefix(v, "container:")):
+		return later, "use default, host or none"
+	case hasAnyPrefix(v, "container:"):
+		return no, "there is no daemon that knows containers by name; use default, host or none"
+	}
+	return no, "the networks are default, host and none"
+}
+
+func addHostVerdict(v string) (verdict, string) {
+	if hasAnyPrefix(lastField(v), "host-gateway") {
+		return later, "give the address in place of host-gateway"
+	}
+	return yes, ""
+}

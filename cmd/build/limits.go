@@ -1,0 +1,21 @@
+package main
+
+const (
+	// maxDockerConfig bounds Docker's configuration file: real ones have a few kilobytes.
+	maxDockerConfig = 1 << 20
+
+	// maxDockerfile bounds a Dockerfile from standard input, as it is bounded when read from a file.
+	maxDockerfile = 16 << 20
+
+	// maxArgFile bounds a --build-arg-file.
+	maxArgFile = 1 << 20
+
+	// maxSecret is BuildKit's bound on the value of a secret (FEATURES M8).
+	maxSecret = 500 << 10
+
+	// maxEpoch is the end of the year 9999, the last that RFC 3339 can write.
+	maxEpoch = 253402300799
+
+	// maxCPUs bounds --cpus: the quota it stands for has to fit the kernel's 64 bits of nanoseconds.
+	maxCPUs = 1 << 16
+)

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"gobuild/sandbox"
+	"gobuild/ui"
+)
+
+func main() {
+	// First of all: a RUN re-executes this binary, and that child must become
+	// the sandbox before anything else costs it time or opens a descriptor.
+	if sandbox.IsChild(os.Args) {
+		sandbox.ChildMain()
+		return
+	}
+	os.Exit(guarded())
+}
+
+// guarded runs the command with signals as cancellation. No bug shows a trace to
+// the user: a panic here becomes one line, and one in another goroutine, which
+// only the runtime sees, at least none of the stacks (GOTRACEBACK brings them back).
+func guarded() (code int) {
+	debug.SetTraceback("none")
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintln(os.Stderr, "internal error: "+ui.Line(fmt.Sprint(r))+" (please report)")
+			code = exitEnvironment
+		}
+	}()
+	ctx, stop := signalContext(context.Background(), os.Exit)
+	defer stop()
+	return run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+}
+
+// signalContext returns a context that the first SIGINT, SIGTERM, SIGHUP or
+// SIGQUIT cancels, with a *signalError as cause; a second one ends the process
+// at once through exit. SIGPIPE is caught so that a closed pipe is an error of
+// Write, after which things are cleaned up; it is not ignored, because children
+// inherit that.
+func signalContext(parent context.Context, exit func(int)) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for s := range signals {
+			sig, ok := s.(syscall.Signal)
+			if !ok || sig == syscall.SIGPIPE {
+				continue
+			}
+			if ctx.Err() != nil {
+				exit(exitSignal + int(sig))
+			}
+			cancel(&signalError{sig})
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(signals)
+		<-done
+		cancel(context.Canceled)
+	}
+}

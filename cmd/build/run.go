@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"gobuild/builder"
+	"gobuild/ui"
+)
+
+// app is one invocation: the streams and the environment, and what the global flags made of them.
+type app struct {
+	env    environ
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	uid    int
+
+	flags   flags // of the command that runs
+	printer *ui.Printer
+}
+
+// run is gobuild without the process around it: arguments in, exit code out.
+func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{env: newEnviron(env), stdin: stdin, stdout: resultWriter{stdout}, stderr: stderr, uid: os.Geteuid()}
+	a.printer = ui.New(stderr, ui.Options{Color: a.theme()}) // until the flags say otherwise
+	err := a.execute(ctx, args)
+	var status *statusError
+	if errors.As(err, &status) {
+		return status.code
+	}
+	if err != nil && !isBrokenPipe(err) {
+		a.printer.Fail(err)
+	}
+	code := exitCode(err)
+	if a.flags.is("exit-code-from-step") {
+		code = stepCode(err, code)
+	}
+	return code
+}
+
+// statusError ends a command with a code and no message: what ran has said everything.
+type statusError struct{ code int }
+
+func (e *statusError) Error() string { return "command failed" }
+
+// stepCode is the exit code of the RUN that failed, or else code.
+func stepCode(err error, code int) int {
+	var be *builder.Error
+	if code == exitStep && errors.As(err, &be) && be.ExitCode > 0 && be.ExitCode < 256 {
+		return be.ExitCode
+	}
+	return code
+}
+
+// prepare applies the environment and the verdicts to the flags of the command
+// that was chosen, and sets up the printer. The context it returns ends at --timeout.
+func (a *app) prepare(ctx context.Context, f flags) (context.Context, context.CancelFunc, error) {
+	none := func() {}
+	a.flags = f
+	if err := f.fromEnvironment(a.env); err != nil {
+		return ctx, none, err
+	}
+	opt, err := a.uiOptions(f)
+	a.printer = ui.New(a.stderr, opt)
+	if err != nil {
+		return ctx, none, err
+	}
+	context.AfterFunc(ctx, func() { a.interrupted(ctx) })
+	notices, err := f.judge()
+	if err != nil {
+		return ctx, none, err
+	}
+	for _, n := range notices {
+		a.printer.Notice(n)
+	}
+	if f.is("debug") {
+		for _, s := range f.settings() {
+			a.printer.Notice("setting: " + s)
+		}
+	}
+	if !f.given("timeout") {
+		return ctx, none, nil
+	}
+	d, err := time.ParseDuration(f.str("timeout"))
+	if err != nil || d <= 0 {
+		return ctx, none, usagef("--timeout=%s: want a duration like 90s or 30m", f.str("timeout"))
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, d, &timeoutError{d})
+	return ctx, cancel, nil
+}
+
+// interrupted tells that a signal was heard: stopping may take a moment.
+func (a *app) interrupted(ctx context.Context) {
+	var sig *signalError
+	if errors.As(context.Cause(ctx), &sig) {
+		a.printer.Notice("stopping; what is done stays in the cache (a second signal ends at once)")
+	}
+}
+
+// uiOptions are what the flags and the environment say about the view. They are usable beside an error.
+func (a *app) uiOptions(f flags) (ui.Options, error) {
+	opt := ui.Options{Explain: f.is("explain"), Timestamps: f.is("log-timestamp")}
+	opt.Dir, _ = os.Getwd() // only shortens what is shown
+	var errs []error
+	switch f.str("error-format") {
+	case "", "text":
+	case "json":
+		opt.ErrorJSON = true
+	default:
+		errs = append(errs, usagef("--error-format=%s: want text or json", f.str("error-format")))
+	}
+	switch f.str("log-level") {
+	case "", "info":
+	case "debug", "trace":
+		errs = append(errs, hint(usagef("--log-level=%s is not supported", f.str("log-level")), "--debug and --explain say more"))
+	case "warn", "warning":
+		opt.Level = ui.LevelWarn
+	case "error":
+		opt.Level = ui.LevelError
+	default:
+		errs = append(errs, usagef("--log-level=%s: want info, warn or error", f.str("log-level")))
+	}
+	mode, err := a.progressMode(f)
+	opt.Mode = mode
+	if err != nil {
+		errs = append(errs, err)
+	}
+	if opt.Color = a.theme(); f.is("no-color") {
+		opt.Color = ui.Theme{}
+	}
+	if colors := a.env["BUILDKIT_COLORS"]; colors != "" && opt.Color.Enabled() {
+		if opt.Color, err = opt.Color.ParseColors(colors); err != nil {
+			errs = append(errs, usagef("BUILDKIT_COLORS: %w", err))
+		}
+	}
+	return opt, errors.Join(errs...)
+}
+
+// progressMode is --progress, $GOBUILD_PROGRESS or $BUILDKIT_PROGRESS, in this order; -q is quiet.
+func (a *app) progressMode(f flags) (ui.Mode, error) {
+	value, from := f.str("progress"), "--progress"
+	if value == "" {
+		value, from = a.env["BUILDKIT_PROGRESS"], "BUILDKIT_PROGRESS"
+	}
+	if f.is("quiet") {
+		if f.given("progress") && f["progress"].origin == fromFlag && value != "quiet" && value != "none" {
+			return ui.Quiet, usagef("-q and --progress=%s exclude each other", value)
+		}
+		return ui.Quiet, nil
+	}
+	switch value {
+	case "", "auto", "plain":
+		return ui.Plain, nil
+	case "rawjson", "quiet", "none":
+		return ui.Mode(value), nil
+	case "tty", "plain-buildkit":
+		return ui.Plain, hint(usagef("%s=%s is not supported yet", from, value), "use plain or rawjson")
+	}
+	e := usagef("%s=%s: unknown mode", from, value)
+	if near := nearest(value, []string{"auto", "plain", "rawjson", "quiet", "none"}); near != "" {
+		return ui.Plain, hint(e, "did you mean "+near+"?")
+	}
+	return ui.Plain, hint(e, "the modes are auto, plain, rawjson, quiet and none")
+}
+
+// theme decides on colour (FEATURES O7): NO_COLOR, then CLICOLOR_FORCE, then the terminal.
+func (a *app) theme() ui.Theme {
+	switch {
+	case a.env["NO_COLOR"] != "":
+		return ui.Theme{}
+	case a.env["CLICOLOR_FORCE"] != "" && a.env["CLICOLOR_FORCE"] != "0", a.env["FORCE_COLOR"] != "" && a.env["FORCE_COLOR"] != "0":
+		return ui.DefaultTheme()
+	case a.env["TERM"] == "dumb", !isTerminal(a.stderr):
+		return ui.Theme{}
+	}
+	return ui.DefaultTheme()
+}
+
+// resultWriter is standard output. A reader that went away ends the command as
+// SIGPIPE would, but after clean-up; an EPIPE from elsewhere is an ordinary error.
+type resultWriter struct{ w io.Writer }
+
+func (r resultWriter) Write(p []byte) (int, error) {
+	n, err := r.w.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		err = &signalError{syscall.SIGPIPE}
+	} else if err != nil {
+		err = environmentf("write standard output: %w", err)
+	}
+	return n, err
+}
+
+// isBrokenPipe says that nobody reads standard output any more, which is no news to report.
+func isBrokenPipe(err error) bool {
+	var sig *signalError
+	return errors.As(err, &sig) && sig.sig == syscall.SIGPIPE
+}
+
+// isTerminal says that a stream is a terminal.
+func isTerminal(stream any) bool {
+	if r, ok := stream.(resultWriter); ok {
+		stream = r.w
+	}
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// open opens the builder that the flags describe.
+func (a *app) open() (*builder.Builder, error) {
+	cfg, err := a.config(a.flags)
+	if err != nil {
+		return nil, err
+	}
+	return builder.Open(cfg)
+}
+
+// print writes a result to standard output.
+func (a *app) print(lines ...string) error {
+	_, err := io.WriteString(a.stdout, strings.Join(lines, "\n")+"\n")
+	return err
+}

@@ -1,0 +1,345 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"gobuild/builder"
+	"gobuild/ui"
+)
+
+// withBuilder opens the builder for one command and closes it after.
+func (a *app) withBuilder(do func(*builder.Builder) error) error {
+	b, err := a.open()
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(b), b.Close())
+}
+
+// table writes rows to standard output in aligned columns. Cells come from images and are escaped.
+func (a *app) table(header []string, rows [][]string) error {
+	var buf bytes.Buffer
+	w := tabwriter.NewWriter(&buf, 0, 8, 3, ' ', 0)
+	for _, row := range append([][]string{header}, rows...) {
+		for i, cell := range row {
+			if i > 0 {
+				fmt.Fprint(w, "\t")
+			}
+			fmt.Fprint(w, ui.Line(cell))
+		}
+		fmt.Fprintln(w)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	var lines []string
+	for _, l := range strings.Split(strings.TrimRight(buf.String(), "\n"), "\n") {
+		lines = append(lines, strings.TrimRight(l, " "))
+	}
+	return a.print(lines...)
+}
+
+func formatFlag() flagSpec {
+	return flagSpec{name: "format", kind: kindString, arg: "FORMAT", text: "table or json"}
+}
+
+func filterFlag() flagSpec {
+	return flagSpec{name: "filter", kind: kindList, arg: "FILTER", does: later, text: "use --format=json and a filter program"}
+}
+
+func imagesCommand() command {
+	return command{
+		name: "images", group: "Images", short: "List the images of the store",
+		flags: func() []flagSpec {
+			return []flagSpec{
+				formatFlag(), filterFlag(),
+				{name: "digests", kind: kindBool, text: "show the digests of the manifests"},
+				{name: "no-trunc", kind: kindBool, text: "show whole ids"},
+				{name: "quiet", short: "q", kind: kindBool, text: "print only the ids"},
+			}
+		},
+		run: (*app).images,
+	}
+}
+
+func (a *app) images(ctx context.Context, args []string) error {
+	f := a.flags
+	if err := errors.Join(noArgs("images", args), checkFormat(f.str("format"), "table", "json")); err != nil {
+		return err
+	}
+	var list []builder.ImageInfo
+	err := a.withBuilder(func(b *builder.Builder) (err error) {
+		list, err = b.Images(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	switch {
+	case f.str("format") == "json":
+		return a.printJSON(append([]builder.ImageInfo{}, list...))
+	case f.is("quiet"):
+		var ids []string
+		for _, i := range list {
+			if id := i.ID.String(); !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
+		if len(ids) == 0 {
+			return nil
+		}
+		return a.print(ids...)
+	}
+	header := []string{"NAME", "ID", "CREATED", "SIZE"}
+	if f.is("digests") {
+		header = []string{"NAME", "DIGEST", "ID", "CREATED", "SIZE"}
+	}
+	var rows [][]string
+	for _, i := range list {
+		row := []string{i.Name}
+		if f.is("digests") {
+			row = append(row, i.Digest.String())
+		}
+		rows = append(rows, append(row, shortDigest(i.ID.String(), f.is("no-trunc")), ago(i.Created), units.HumanSizeWithPrecision(float64(i.Size), 3)))
+	}
+	return a.table(header, rows)
+}
+
+func shortDigest(d string, whole bool) string {
+	_, hex, ok := strings.Cut(d, ":")
+	if whole || !ok {
+		return d
+	}
+	return hex[:min(len(hex), 12)]
+}
+
+// ago is a time as people see it.
+func ago(t time.Time) string {
+	if t.IsZero() || t.Unix() == 0 {
+		return "-"
+	}
+	return units.HumanDuration(time.Since(t)) + " ago"
+}
+
+func inspectCommand() command {
+	return command{
+		name: "inspect", group: "Images", args: "IMAGE", short: "Describe an image of the store as JSON",
+		flags: func() []flagSpec {
+			return []flagSpec{
+				{name: "format", kind: kindString, arg: "FORMAT", text: "json"},
+				{name: "raw", kind: kindBool, text: "print the manifest as it is stored"},
+			}
+		},
+		run: (*app).inspect,
+	}
+}
+
+func (a *app) lookup(ctx context.Context, ref string) (*builder.Inspection, error) {
+	var i *builder.Inspection
+	err := a.withBuilder(func(b *builder.Builder) (err error) {
+		i, err = b.Inspect(ctx, ref)
+		return err
+	})
+	return i, err
+}
+
+func (a *app) inspect(ctx context.Context, args []string) error {
+	if err := errors.Join(oneImage("inspect", args), checkFormat(a.flags.str("format"), "json")); err != nil {
+		return err
+	}
+	i, err := a.lookup(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	if a.flags.is("raw") { // byte for byte, so that its digest can be checked
+		_, err := a.stdout.Write(i.Manifest)
+		return err
+	}
+	var manifest any = json.RawMessage(i.Manifest)
+	if len(i.Manifest) == 0 {
+		manifest = nil
+	}
+	return a.printJSON(struct {
+		*builder.Inspection
+		Manifest any `json:"manifest,omitempty"`
+	}{i, manifest})
+}
+
+func historyCommand() command {
+	return command{
+		name: "history", group: "Images", args: "IMAGE", short: "Show the instructions that made an image",
+		flags: func() []flagSpec {
+			return []flagSpec{formatFlag(), {name: "no-trunc", kind: kindBool, text: "show whole instructions"}}
+		},
+		run: (*app).history,
+	}
+}
+
+// historyRow is one entry of an image's history with the layer it made.
+type historyRow struct {
+	Created   *time.Time `json:"created,omitempty"`
+	CreatedBy string     `json:"createdBy"`
+	Comment   string     `json:"comment,omitempty"`
+	Empty     bool       `json:"emptyLayer,omitempty"`
+	Layer     string     `json:"layer,omitempty"`
+	Size      int64      `json:"size"`
+}
+
+func (a *app) history(ctx context.Context, args []string) error {
+	f := a.flags
+	if err := errors.Join(oneImage("history", args), checkFormat(f.str("format"), "table", "json")); err != nil {
+		return err
+	}
+	i, err := a.lookup(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	list := historyRows(i)
+	if f.str("format") == "json" {
+		return a.printJSON(list)
+	}
+	var rows [][]string
+	for _, h := range slices.Backward(list) { // newest first, as in Docker
+		created := "-"
+		if h.Created != nil {
+			created = ago(*h.Created)
+		}
+		by := h.CreatedBy
+		if !f.is("no-trunc") && len(by) > 60 {
+			by = strings.ToValidUTF8(by[:57], "") + "..."
+		}
+		rows = append(rows, []string{created, units.HumanSizeWithPrecision(float64(h.Size), 3), by, h.Comment})
+	}
+	return a.table([]string{"CREATED", "SIZE", "CREATED BY", "COMMENT"}, rows)
+}
+
+// historyRows joins the history with the layers, oldest first.
+func historyRows(i *builder.Inspection) []historyRow {
+	rows := []historyRow{}
+	next := 0
+	for _, h := range i.Image.History {
+		row := historyRow{Created: h.Created, CreatedBy: h.CreatedBy, Comment: h.Comment, Empty: h.EmptyLayer}
+		if !h.EmptyLayer && next < len(i.Layers) {
+			row.Layer, row.Size = i.Layers[next].Digest.String(), i.Layers[next].Size
+			next++
+		}
+		rows = append(rows, row)
+	}
+	for ; next < len(i.Layers); next++ { // a history may be missing or short
+		rows = append(rows, historyRow{Layer: i.Layers[next].Digest.String(), Size: i.Layers[next].Size})
+	}
+	return rows
+}
+
+func tagCommand() command {
+	return command{
+		name: "tag", group: "Images", args: "IMAGE NAME...", short: "Give an image another name",
+		run: func(a *app, ctx context.Context, args []string) error {
+			if len(args) < 2 {
+				return hint(usagef("gobuild tag takes an image and its new names"), "gobuild tag IMAGE NAME")
+			}
+			names := make([]string, 0, len(args)-1)
+			for _, n := range args[1:] {
+				name, err := imageName(n)
+				if err != nil {
+					return err
+				}
+				names = append(names, name)
+			}
+			return a.withBuilder(func(b *builder.Builder) error {
+				for _, n := range names {
+					if err := b.Tag(ctx, args[0], n); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func rmiCommand() command {
+	return command{
+		name: "rmi", group: "Images", args: "IMAGE...", short: "Remove names from the store",
+		long:  "Remove names from the store. Data that no name holds goes with the next gobuild prune.",
+		flags: func() []flagSpec { return []flagSpec{forceFlag()} },
+		run: func(a *app, ctx context.Context, args []string) error {
+			if len(args) == 0 {
+				return hint(usagef("gobuild rmi takes the images to remove"), "gobuild rmi IMAGE...")
+			}
+			return a.withBuilder(func(b *builder.Builder) error {
+				gone, err := b.Remove(ctx, args)
+				for i, g := range gone {
+					gone[i] = "Untagged: " + ui.Line(g)
+				}
+				if len(gone) > 0 {
+					err = errors.Join(err, a.print(gone...))
+				}
+				return err
+			})
+		},
+	}
+}
+
+func forceFlag() flagSpec {
+	return flagSpec{name: "force", short: "f", kind: kindBool, does: noop, text: "nothing is asked"}
+}
+
+func pushCommand() command {
+	return command{
+		name: "push", group: "Registries", args: "IMAGE", short: "Push an image of the store to its registry",
+		flags: func() []flagSpec {
+			return []flagSpec{{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"}}
+		},
+		run: func(a *app, ctx context.Context, args []string) error {
+			if err := oneImage("push", args); err != nil {
+				return err
+			}
+			return a.withBuilder(func(b *builder.Builder) error {
+				d, err := b.Push(ctx, args[0], a.printer.Event)
+				if err != nil {
+					return err
+				}
+				return a.print(d.String())
+			})
+		},
+	}
+}
+
+func pullCommand() command {
+	return command{
+		name: "pull", group: "Registries", args: "IMAGE", short: "Fetch an image into the store",
+		flags: func() []flagSpec {
+			return []flagSpec{
+				{name: "platform", kind: kindList, arg: "OS/ARCH", text: "platform to fetch (default this machine's)"},
+				{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"},
+			}
+		},
+		run: func(a *app, ctx context.Context, args []string) error {
+			if err := oneImage("pull", args); err != nil {
+				return err
+			}
+			var opt builder.Options
+			if err := a.fillPlatform(&opt, a.flags); err != nil {
+				return err
+			}
+			return a.withBuilder(func(b *builder.Builder) error {
+				d, err := b.Pull(ctx, args[0], opt.Platform, a.printer.Event)
+				if err != nil {
+					return err
+				}
+				return a.print(d.String())
+			})
+		},
+	}
+}

@@ -1,0 +1,44 @@
+package buildcontext
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Info is what stat says of an entry, with the owner that a copy of it gets.
+type Info struct {
+	Mode     uint32 // st_mode, type included
+	UID, GID uint32 // 0:0 unless Options.Owner
+	Size     int64
+	Mtime    unix.Timespec
+	Rdev     uint64 // of device nodes
+	Ino, Dev uint64
+	Nlink    uint64
+
+	ctime unix.Timespec
+}
+
+func (t *Tree) info(st *unix.Stat_t) Info {
+	i := Info{
+		Mode: st.Mode, UID: st.Uid, GID: st.Gid, Size: st.Size, Mtime: st.Mtim,
+		Rdev: st.Rdev, Ino: st.Ino, Dev: st.Dev, Nlink: uint64(st.Nlink), ctime: st.Ctim,
+	}
+	if !t.opt.Owner {
+		i.UID, i.GID = 0, 0
+	}
+	return i
+}
+
+// IsDir says whether the entry is a directory.
+func (i Info) IsDir() bool { return i.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// IsRegular says whether the entry is a regular file.
+func (i Info) IsRegular() bool { return i.Mode&unix.S_IFMT == unix.S_IFREG }
+
+// IsSymlink says whether the entry is a symbolic link.
+func (i Info) IsSymlink() bool { return i.Mode&unix.S_IFMT == unix.S_IFLNK }
+
+func (i Info) isSocket() bool { return i.Mode&unix.S_IFMT == unix.S_IFSOCK }
+
+func asTime(ts unix.Timespec) time.Time { return time.Unix(ts.Sec, ts.Nsec) }

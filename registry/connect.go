@@ -1,0 +1,137 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+)
+
+// scheme finds out how a registry speaks. It is https for all but loopback addresses and hosts listed as
+// insecure: those are asked with one handshake, and a host that does not answer in TLS is spoken to in
+// plain HTTP. A certificate that does not verify is no reason for that.
+func (c *Client) scheme(o *operation, name string) (string, error) {
+	hostname, port := splitHost(name)
+	if !isLoopback(hostname) && !c.isInsecure(name) {
+		return "https", nil
+	}
+	if c.cfg.Transport != nil {
+		return "http", nil // of a test: there is nothing to shake hands with
+	}
+	if port != "" {
+		return c.probe(o, net.JoinHostPort(hostname, port))
+	}
+	scheme, err := c.probe(o, net.JoinHostPort(hostname, "443"))
+	if err != nil && o.ctx.Err() == nil {
+		return "http", nil // nothing at the https port; the http port is tried by the request itself
+	}
+	return scheme, err
+}
+
+// probe starts a TLS handshake. Nothing is sent over the connection, so the certificate does not matter.
+func (c *Client) probe(o *operation, address string) (string, error) {
+	ctx, cancel := context.WithTimeout(o.ctx, dialTime)
+	defer cancel()
+	conn, err := (&net.Dialer{Control: guard(notLinkLocal)}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	defer conn.Close() //nolint:errcheck // nothing was written
+	t := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // only asks whether it is TLS
+	err = t.HandshakeContext(ctx)
+	var notTLS tls.RecordHeaderError
+	switch {
+	case err == nil:
+		return "https", nil
+	case o.ctx.Err() != nil:
+		return "", context.Cause(o.ctx)
+	case errors.As(err, &notTLS), errors.Is(err, io.EOF), isReset(err):
+		return "http", nil
+	default:
+		return "https", nil // TLS of some kind; the request will say what is wrong
+	}
+}
+
+func isReset(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "read" && !op.Timeout() && !strings.Contains(op.Err.Error(), "tls:")
+}
+
+// isInsecure says whether a host is listed in Config.Insecure, where an entry without a port means all ports.
+func (c *Client) isInsecure(name string) bool {
+	hostname, _ := splitHost(name)
+	return containsFold(c.cfg.Insecure, name) || containsFold(c.cfg.Insecure, hostname)
+}
+
+// splitHost takes host[:port] apart, with [] around IPv6 addresses.
+func splitHost(name string) (hostname, port string) {
+	if h, p, err := net.SplitHostPort(name); err == nil {
+		return h, p
+	}
+	return strings.Trim(name, "[]"), ""
+}
+
+// connections makes the transports of a registry: to its own host, and to hosts that it leads to.
+func (c *Client) connections(name string) (direct, public http.RoundTripper, closeAll func(), err error) {
+	if t := c.cfg.Transport; t != nil {
+		return t, t, func() {}, nil
+	}
+	roots, err := c.roots()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	conf := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	own := conf.Clone()
+	own.InsecureSkipVerify = c.isInsecure(name) //nolint:gosec // the user listed the host
+	d := c.transport(own, notLinkLocal)
+	p := c.transport(conf, onlyPublic)
+	d.Proxy = c.cfg.Proxy
+	return d, p, func() { d.CloseIdleConnections(); p.CloseIdleConnections() }, nil
+}
+
+func (c *Client) transport(conf *tls.Config, check func(netip.Addr) error) *http.Transport {
+	dialer := &net.Dialer{Timeout: dialTime, KeepAlive: 30 * time.Second, Control: guard(check)}
+	return &http.Transport{
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        conf,
+		TLSHandshakeTimeout:    dialTime,
+		MaxResponseHeaderBytes: maxHeaders,
+		MaxIdleConnsPerHost:    maxRequests,
+		IdleConnTimeout:        90 * time.Second,
+		ExpectContinueTimeout:  time.Second,
+		// Blobs are stored as they are sent; a body that was packed for the way could unpack without end.
+		DisableCompression: true,
+	}
+}
+
+// roots are the certificate authorities to trust, nil for the system's.
+func (c *Client) roots() (*x509.CertPool, error) {
+	if c.cfg.CAFile == "" {
+		return nil, nil
+	}
+	f, err := os.Open(c.cfg.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate authorities: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	b, err := io.ReadAll(io.LimitReader(f, maxCA+1))
+	if err != nil {
+		return nil, fmt.Errorf("read certificate authorities: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if len(b) > maxCA || !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("read certificate authorities: no PEM certificates in %s", c.cfg.CAFile)
+	}
+	return pool, nil
+}

@@ -1,0 +1,136 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"unicode"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// operation is one call of a Client. It travels in the context of the requests that the call makes,
+// takes part in authorizing them, and gathers what an error message needs.
+type operation struct {
+	ctx      context.Context //nolint:containedctx // requests of token servers belong to the call too
+	cancel   context.CancelCauseFunc
+	path     string // repository
+	push     bool
+	manifest bool          // answers with content are manifests
+	upload   digest.Digest // what is being uploaded
+	tries    int           // allowed for one request
+
+	mu         sync.Mutex
+	status     int    // of the last answer
+	said       string // the server's words with it
+	cause      error  // of the last failure without an answer
+	abortErr   error  // ends the operation: trying again cannot help, or is not wanted
+	credential string
+	attempts   map[string]int
+	mounted    bool
+}
+
+type operationKey struct{}
+
+func newOperation(ctx context.Context, ref Reference, push bool, tries int) *operation {
+	o := &operation{path: ref.Path, push: push, tries: tries, attempts: map[string]int{}}
+	ctx, o.cancel = context.WithCancelCause(ctx)
+	o.ctx = context.WithValue(ctx, operationKey{}, o)
+	return o
+}
+
+func operationOf(ctx context.Context) *operation {
+	o, _ := ctx.Value(operationKey{}).(*operation)
+	return o
+}
+
+// end releases the operation's requests.
+func (o *operation) end() { o.cancel(nil) }
+
+// scope is what the operation's token must allow.
+func (o *operation) scope() string {
+	if o.push {
+		return "repository:" + o.path + ":pull,push"
+	}
+	return "repository:" + o.path + ":pull"
+}
+
+// abort ends the operation with err, whatever the layers above would do, and returns err.
+func (o *operation) abort(err error) error {
+	o.mu.Lock()
+	if o.abortErr == nil {
+		o.abortErr = err
+	}
+	o.mu.Unlock()
+	o.cancel(err)
+	return err
+}
+
+// failed notes that a request got no answer.
+func (o *operation) failed(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.cause, o.status, o.said = err, 0, ""
+}
+
+// answered notes an answer.
+func (o *operation) answered(status int, said string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.cause, o.status, o.said = nil, status, said
+}
+
+func (o *operation) lastStatus() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.status
+}
+
+// try counts the attempts at one request and says whether this one is allowed. regclient counts
+// too, but not the waits that a server asks for.
+func (o *operation) try(req *http.Request) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	key := req.Method + " " + req.URL.Path + "?" + req.URL.RawQuery
+	o.attempts[key]++
+	return o.attempts[key] <= o.tries
+}
+
+// saying is what a server says about an error, fit to be shown, with a separator before it.
+func saying(body []byte) string {
+	var doc struct {
+		Errors []struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"errors"`
+		Details string `json:"details"`
+	}
+	text := string(body[:min(len(body), maxErrorBody)])
+	if json.Unmarshal(body, &doc) == nil {
+		text = doc.Details
+		if len(doc.Errors) > 0 {
+			text = strings.TrimSpace(doc.Errors[0].Code + " " + doc.Errors[0].Message)
+		}
+	} else if strings.Contains(strings.ToLower(text), "<html") {
+		return "" // a proxy's page says nothing in one line
+	}
+	text = strings.Join(strings.Fields(strings.Map(printable, text)), " ")
+	if text == "" {
+		return ""
+	}
+	return fmt.Sprintf(": %.300s", text)
+}
+
+// printable replaces what could act on a terminal.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return ' '
+}
+
+// missing says whether the last answer was that there is no such thing.
+func (o *operation) missing() bool { return o.lastStatus() == http.StatusNotFound }

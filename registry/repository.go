@@ -1,0 +1,108 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Repository is one repository as an end of image.Copy.
+type Repository struct {
+	c   *Client
+	ref Reference
+}
+
+// Repository returns the repository of a reference. Its tag, if set, is what a copied image gets.
+func (c *Client) Repository(rf Reference) *Repository { return &Repository{c: c, ref: rf} }
+
+// isManifest says whether a descriptor is served below /manifests rather than /blobs.
+func isManifest(mediaType string) bool {
+	switch mediaType {
+	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
+		"application/vnd.docker.distribution.manifest.v2+json",
+		"application/vnd.docker.distribution.manifest.list.v2+json":
+		return true
+	}
+	return false
+}
+
+// Fetch reads a manifest or a blob, verified.
+func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if !isManifest(desc.MediaType) {
+		return r.c.Blob(ctx, r.ref, desc)
+	}
+	b, mediaType, err := r.c.Manifest(ctx, r.ref, desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if mediaType != desc.MediaType {
+		return nil, fmt.Errorf("pull %s: %s is %q, not %q: %w", r.ref.Familiar(), desc.Digest, mediaType, desc.MediaType, ErrContent)
+	}
+	return io.NopCloser(strings.NewReader(string(b))), nil
+}
+
+// Exists says whether the repository holds the manifest or blob.
+func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	if !isManifest(desc.MediaType) {
+		return r.c.HasBlob(ctx, r.ref, desc)
+	}
+	return r.c.hasManifest(ctx, r.byDigest(desc), desc)
+}
+
+func (r *Repository) byDigest(desc ocispec.Descriptor) Reference {
+	rf := r.ref
+	rf.Tag, rf.Digest = "", desc.Digest
+	return rf
+}
+
+// Push sends a blob, or a manifest by its digest.
+func (r *Repository) Push(ctx context.Context, desc ocispec.Descriptor, rd io.ReadSeeker) error {
+	if !isManifest(desc.MediaType) {
+		return r.c.PushBlob(ctx, r.ref, desc, rd)
+	}
+	return r.pushManifest(ctx, r.byDigest(desc), desc, rd)
+}
+
+// PushRoot sends the manifest or index that a copy is about, under the reference's tag if it has one. A tag that
+// means it already is left alone.
+func (r *Repository) PushRoot(ctx context.Context, desc ocispec.Descriptor, rd io.ReadSeeker) error {
+	rf := r.ref
+	if rf.Tag == "" {
+		rf = r.byDigest(desc)
+	}
+	if there, err := r.c.hasManifest(ctx, rf, desc); err != nil || there {
+		return err
+	}
+	return r.pushManifest(ctx, rf, desc, rd)
+}
+
+func (r *Repository) pushManifest(ctx context.Context, rf Reference, desc ocispec.Descriptor, rd io.Reader) error {
+	b, err := io.ReadAll(io.LimitReader(rd, maxManifest+1))
+	if err != nil {
+		return fmt.Errorf("push %s: read manifest %s: %w", rf.Familiar(), desc.Digest, err)
+	}
+	if len(b) > maxManifest {
+		return fmt.Errorf("push %s: manifest %s is longer than %d bytes", rf.Familiar(), desc.Digest, maxManifest)
+	}
+	return r.c.PushManifest(ctx, rf, desc, b)
+}
+
+// hasManifest says whether a reference means desc in the registry now.
+func (c *Client) hasManifest(ctx context.Context, rf Reference, desc ocispec.Descriptor) (bool, error) {
+	cl, err := c.begin(ctx, "push", rf, true)
+	if err != nil {
+		return false, err
+	}
+	defer cl.end()
+	m, err := cl.h.client.ManifestHead(cl.ctx, cl.r)
+	if err != nil {
+		if cl.ctx.Err() == nil && cl.lastStatus() < 500 && cl.missing() {
+			return false, nil
+		}
+		return false, cl.fail(ctx, err)
+	}
+	return m.GetDescriptor().Digest == desc.Digest, nil
+}

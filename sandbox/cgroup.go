@@ -1,0 +1,369 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencontainers/cgroups"
+	cgroup1 "github.com/opencontainers/cgroups/fs"
+	cgroup2 "github.com/opencontainers/cgroups/fs2"
+	"golang.org/x/sys/unix"
+)
+
+// groupPrefix starts the name of every cgroup that a Runner makes. Each is held by a shared lock that the kernel drops when the
+// process dies, so what has the prefix and no lock is left over from one that was killed.
+const groupPrefix = "gobuild-step-"
+
+// groups makes the cgroups of steps, below the process's own or a given one.
+type groups struct {
+	parent string
+	find   func() (hierarchies, error)
+	sweep  sync.Once
+	next   atomic.Int64
+}
+
+// hierarchies says where cgroups are made: by controller in version 1, one directory for all in version 2.
+type hierarchies struct {
+	unified     bool
+	controllers map[string]string // controller -> directory that steps' groups are made in
+	mounts      []cgroupDir       // what a step sees of them
+}
+
+func newGroups(parent string) *groups {
+	g := &groups{parent: parent}
+	g.find = sync.OnceValues(func() (hierarchies, error) { return findHierarchies(parent) })
+	return g
+}
+
+// findHierarchies reads where this process is. The paths differ between hierarchies of version 1, and a limit that the machine
+// set on us must hold for the steps too: so the groups are nested below our own in each.
+func findHierarchies(parent string) (hierarchies, error) {
+	own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	if err != nil {
+		return hierarchies{}, setupError("find cgroup", "", err)
+	}
+	if cgroups.IsCgroup2UnifiedMode() {
+		return findUnified(own[""], parent)
+	}
+	mounts, err := cgroups.GetCgroupMounts(true)
+	if err != nil {
+		return hierarchies{}, setupError("find cgroup mounts", "", err)
+	}
+	h := hierarchies{controllers: map[string]string{}}
+	seen := map[string]bool{}
+	for _, m := range mounts {
+		name := filepath.Base(m.Mountpoint)
+		if len(m.Subsystems) == 0 || seen[name] {
+			continue
+		}
+		seen[name] = true
+		dir := filepath.Join(m.Mountpoint, strings.TrimPrefix(own[m.Subsystems[0]], strings.TrimSuffix(m.Root, "/")))
+		if _, err := os.Stat(dir); err != nil {
+			continue // our own place is not visible from here
+		}
+		h.mounts = append(h.mounts, cgroupDir{Name: name, Path: dir})
+		if parent != "" {
+			dir = filepath.Join(m.Mountpoint, parent)
+		}
+		for _, controller := range m.Subsystems {
+			h.controllers[controller] = dir
+		}
+	}
+	return h, nil
+}
+
+func findUnified(own, parent string) (hierarchies, error) {
+	dir := filepath.Join(cgroup2.UnifiedMountpoint, own)
+	h := hierarchies{unified: true, controllers: map[string]string{}, mounts: []cgroupDir{{Path: dir}}}
+	if parent != "" {
+		dir = filepath.Join(cgroup2.UnifiedMountpoint, parent)
+	}
+	available, err := cgroups.ReadFile(dir, "cgroup.controllers")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return hierarchies{}, setupError("read cgroup", dir, err)
+	}
+	for controller := range strings.FieldsSeq(available) {
+		h.controllers[controller] = dir
+	}
+	return h, nil
+}
+
+// visible says which directories a step sees. Without cgroup mounts there are none.
+func (g *groups) visible() ([]cgroupDir, error) {
+	h, err := g.find()
+	return h.mounts, err
+}
+
+func (g *groups) close() error { return nil }
+
+// controllersOf names the controllers that limits need.
+func controllersOf(l Limits) []string {
+	var need []string
+	if l.MemoryBytes != 0 || l.MemorySwap != 0 {
+		need = append(need, "memory")
+	}
+	if l.CPUShares != 0 || l.CPUPeriod != 0 || l.CPUQuota != 0 {
+		need = append(need, "cpu")
+	}
+	if l.CpusetCPUs != "" || l.CpusetMems != "" {
+		need = append(need, "cpuset")
+	}
+	if l.PidsLimit != 0 {
+		need = append(need, "pids")
+	}
+	return need
+}
+
+// group is the cgroup of one step: one directory for each controller in version 1, one in all in version 2.
+type group struct {
+	limits Limits
+	paths  map[string]string
+	locks  []*os.File
+	stats  interface {
+		Set(*cgroups.Resources) error
+		Stats(*cgroups.StatsOptions) (*cgroups.Stats, error)
+		OOMKillCount() (uint64, error)
+	}
+}
+
+// create makes a group with limits and moves a process into it.
+func (g *groups) create(l Limits, pid int) (*group, error) {
+	h, err := g.find()
+	if err != nil {
+		return nil, err
+	}
+	need := controllersOf(l)
+	for _, controller := range need {
+		if h.controllers[controller] == "" {
+			return nil, &SetupError{Op: "limit step", Path: controller, Kind: ErrLimitUnavailable, Detail: "the cgroup controller is not there or not delegated"}
+		}
+	}
+	g.sweep.Do(func() { sweepGroups(h) })
+	name := groupPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(g.next.Add(1), 10)
+	made := &group{limits: l, paths: map[string]string{}}
+	if h.unified {
+		err = made.makeUnified(filepath.Join(h.controllers[need[0]], name), need)
+	} else {
+		for _, controller := range need {
+			made.paths[controller] = filepath.Join(h.controllers[controller], name)
+		}
+		err = made.makeByController()
+	}
+	if err == nil {
+		err = made.enter(pid)
+	}
+	if err != nil {
+		e := setupError("limit step", name, errors.Join(err, made.destroy()))
+		if e.Kind == nil {
+			e.Kind = ErrLimitUnavailable
+		}
+		return nil, e
+	}
+	return made, nil
+}
+
+// enter sets the limits, then moves a process and all its threads in.
+func (g *group) enter(pid int) error {
+	if err := g.stats.Set(resources(g.limits)); err != nil {
+		return err
+	}
+	for _, dir := range g.paths {
+		if err := cgroups.WriteCgroupProc(dir, pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func resources(l Limits) *cgroups.Resources {
+	r := &cgroups.Resources{
+		SkipDevices: true, // mounts are nodev and CAP_SYS_ADMIN is gone, so nothing is left for a device filter
+		Memory:      l.MemoryBytes, MemorySwap: l.MemorySwap, CpuShares: l.CPUShares,
+		CpuPeriod: l.CPUPeriod, CpuQuota: l.CPUQuota, CpusetCpus: l.CpusetCPUs, CpusetMems: l.CpusetMems,
+		CpuWeight: cgroups.ConvertCPUSharesToCgroupV2Value(l.CPUShares),
+	}
+	if l.MemoryBytes > 0 && l.MemorySwap == 0 {
+		r.MemorySwap = 2 * l.MemoryBytes
+	}
+	if l.PidsLimit > 0 {
+		limit := l.PidsLimit + initPids
+		r.PidsLimit = &limit
+	} else if l.PidsLimit < 0 {
+		r.PidsLimit = &l.PidsLimit
+	}
+	return r
+}
+
+func (g *group) makeByController() error {
+	r := resources(g.limits)
+	if memory := g.paths["memory"]; memory != "" && g.limits.MemorySwap == 0 {
+		// A kernel without swap accounting has no such file; swap was not asked about.
+		if _, err := os.Stat(filepath.Join(filepath.Dir(memory), "memory.memsw.limit_in_bytes")); err != nil {
+			r.MemorySwap = 0
+		}
+	}
+	paths := make(map[string]string, len(g.paths)) // the manager keeps the map it is given
+	for controller, dir := range g.paths {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+			return err
+		}
+		paths[controller] = dir
+	}
+	m, err := cgroup1.NewManager(&cgroups.Cgroup{Resources: r}, paths)
+	if err != nil {
+		return err
+	}
+	g.stats = m
+	if err := m.Apply(-1); err != nil { // no process yet
+		return err
+	}
+	return g.lock()
+}
+
+func (g *group) makeUnified(dir string, need []string) error {
+	g.paths[""] = dir
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if err := enableControllers(filepath.Dir(dir), need); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	m, err := cgroup2.NewManager(&cgroups.Cgroup{Resources: resources(g.limits)}, dir)
+	if err != nil {
+		return err
+	}
+	g.stats = m
+	return g.lock()
+}
+
+// enableControllers gives a group's children controllers. A group that has processes itself cannot (cgroup-v2.rst, "No Internal
+// Process Constraint"). At the root of a cgroup namespace, which is what a container sees, all of its processes are moved to a
+// leaf; elsewhere the group is shared with others, and moving them is not ours to do.
+func enableControllers(dir string, need []string) error {
+	enabled, err := cgroups.ReadFile(dir, "cgroup.subtree_control")
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, controller := range need {
+		if !strings.Contains(" "+strings.TrimSpace(enabled)+" ", " "+controller+" ") {
+			missing = append(missing, "+"+controller)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	enable := func() error { return cgroups.WriteFile(dir, "cgroup.subtree_control", strings.Join(missing, " ")) }
+	err = enable()
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	if dir != cgroup2.UnifiedMountpoint {
+		return fmt.Errorf("%w: cgroup %s has processes of its own; name another with --cgroup-parent", ErrLimitUnavailable, dir)
+	}
+	leaf := filepath.Join(dir, "init")
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	pids, err := cgroups.GetPids(dir)
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := cgroups.WriteCgroupProc(leaf, pid); err != nil && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	return enable()
+}
+
+// lock marks the group as in use.
+func (g *group) lock() error {
+	for _, dir := range g.paths {
+		f, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		g.locks = append(g.locks, f)
+		if err := withFD(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// account reads what the kernel counted, before the group goes.
+func (g *group) account(res *Result) error {
+	if g == nil || g.limits.MemoryBytes == 0 && g.limits.MemorySwap == 0 {
+		return nil
+	}
+	kills, err := g.stats.OOMKillCount()
+	if err != nil {
+		return fmt.Errorf("read memory events: %w", err)
+	}
+	res.OOMKilled = kills > 0
+	s, err := g.stats.Stats(&cgroups.StatsOptions{Controllers: cgroups.Memory})
+	if err != nil {
+		return fmt.Errorf("read memory statistics: %w", err)
+	}
+	if peak := s.MemoryStats.Usage.MaxUsage; peak > 0 {
+		res.PeakMemory = int64(peak)
+	}
+	return nil
+}
+
+// destroy removes the group, whose processes have ended.
+func (g *group) destroy() error {
+	if g == nil {
+		return nil
+	}
+	var errs []error
+	for _, dir := range g.paths {
+		errs = append(errs, cgroups.RemovePath(dir))
+	}
+	for _, f := range g.locks {
+		_ = f.Close()
+	}
+	g.locks = nil
+	return errors.Join(errs...)
+}
+
+// sweepGroups removes what killed processes left behind. A group of a living one is locked, or has processes.
+func sweepGroups(h hierarchies) {
+	done := map[string]bool{}
+	for _, parent := range h.controllers {
+		if done[parent] {
+			continue
+		}
+		done[parent] = true
+		entries, err := os.ReadDir(parent)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if e.IsDir() && strings.HasPrefix(e.Name(), groupPrefix) {
+				removeUnlocked(filepath.Join(parent, e.Name()))
+			}
+		}
+	}
+}
+
+func removeUnlocked(dir string) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	defer f.Close() //nolint:errcheck // only locked
+	if withFD(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) }) == nil {
+		_ = unix.Rmdir(dir) // fails if it has processes, and then it stays
+	}
+}

@@ -1,0 +1,330 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// childName is argv[0] of a child, as ps shows it.
+const childName = "gobuild-sandbox-init"
+
+// controlFD is the child's end of the socket to its parent.
+const controlFD = 3
+
+// IsChild says whether a process with these arguments is a sandbox child: its main must call ChildMain before anything else.
+func IsChild(argv []string) bool { return len(argv) == 1 && argv[0] == childName }
+
+// ChildMain is the life of a sandbox child. It never returns.
+func ChildMain() {
+	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&[]byte("gobuild-init\x00")[0])), 0, 0, 0)
+	if unix.Gettid() != unix.Getpid() {
+		// What /proc/1 shows of this process is the main thread, so that one must do the work. The scheduler
+		// moved us off it between the start and here; it seldom does.
+		_ = unix.Exec("/proc/self/exe", []string{childName}, os.Environ())
+	}
+	c := &child{control: os.NewFile(controlFD, "control")}
+	unix.Exit(c.main())
+}
+
+// child is PID 1 of a step.
+type child struct {
+	control *os.File
+	prep    prepFrame
+	step    stepFrame
+	fds     []int // received with the step
+
+	scratch int // the tmpfs that is the root before the step's, later for clean-up
+	null    int // /dev/null
+	oom     int // /proc/self/oom_score_adj
+	root    *stepRoot
+	command atomic.Int64 // pid, 0 when there is none
+	notices []string
+}
+
+func (c *child) main() (code int) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.reply(replyFrame{Err: (&SetupError{Op: "sandbox init", Detail: fmt.Sprint("internal error: ", p)}).wire()})
+			code = 1
+		}
+	}()
+	if err := readFrame(c.control, &c.prep); err != nil {
+		return 0 // not needed after all
+	}
+	prepErr := c.prepare()
+	if err := readFrame(c.control, &c.step); err != nil {
+		return 0
+	}
+	result, err := c.run(prepErr)
+	if err != nil {
+		result = replyFrame{Err: setupError("run step", "", err).wire()}
+	}
+	c.reply(result)
+	return 0
+}
+
+func (c *child) reply(r replyFrame) {
+	r.Notices = c.notices
+	if err := writeFrame(c.control, r); err != nil {
+		unix.Exit(1) // the parent is gone, and it was the one to tell
+	}
+}
+
+func (c *child) run(prepErr error) (replyFrame, error) {
+	var err error
+	if c.fds, err = receiveFDs(controlFD, c.step.FDs); err != nil {
+		return replyFrame{}, setupError("receive mounts", "", err)
+	}
+	go c.obey()
+	if prepErr != nil {
+		return replyFrame{}, prepErr
+	}
+	if c.root, err = c.enterRoot(); err != nil {
+		return replyFrame{}, err
+	}
+	cmd, err := c.resolveCommand()
+	if err != nil {
+		return replyFrame{}, err
+	}
+	var result replyFrame
+	if cmd.failure != ExecOK {
+		result = replyFrame{Exec: cmd.failure, ExecText: cmd.text}
+	} else if result, err = c.execute(cmd); err != nil {
+		return replyFrame{}, err
+	}
+	return result, c.leaveRoot()
+}
+
+// obey carries out the parent's orders, and ends everything when the parent is gone: PID 1 takes its namespace with it.
+func (c *child) obey() {
+	var order [1]byte
+	for {
+		n, err := c.control.Read(order[:])
+		if err != nil || n == 0 {
+			unix.Exit(1)
+		}
+		if order[0] == orderTerm {
+			c.signal(unix.SIGTERM)
+		}
+	}
+}
+
+func (c *child) signal(s unix.Signal) {
+	if pid := c.command.Load(); pid > 0 {
+		_ = unix.Kill(int(pid), s)
+	}
+}
+
+// forward passes on the signals that a supervisor inside may send to PID 1. All others are taken as well, and dropped: their
+// default action in a Go program would end it.
+func (c *child) forward() {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals)
+	go func() {
+		for s := range signals {
+			switch s {
+			case unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2:
+				c.signal(s.(unix.Signal))
+			}
+		}
+	}()
+}
+
+// execute runs the command to its end, and the end of all that it left behind.
+func (c *child) execute(cmd *command) (replyFrame, error) {
+	if err := c.setInherited(cmd); err != nil {
+		return replyFrame{}, err
+	}
+	c.forward()
+	start := time.Now()
+	pid, err := c.fork(cmd)
+	if err != nil {
+		return cmd.startFailed(err)
+	}
+	c.command.Store(int64(pid))
+	// Our copies of the step's pipes would keep them open.
+	for fd := range 3 {
+		_ = unix.Dup3(c.null, fd, 0)
+	}
+	status := reap(pid)
+	c.command.Store(0)
+	result := replyFrame{Wall: time.Since(start), ExitCode: status.ExitStatus()}
+	if status.Signaled() {
+		result.Signal = int(status.Signal())
+		result.ExitCode = 128 + result.Signal
+	}
+	killRest()
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &usage); err == nil {
+		result.User = time.Duration(usage.Utime.Nano())
+		result.Sys = time.Duration(usage.Stime.Nano())
+		result.MaxRSS = usage.Maxrss << 10
+	}
+	return result, nil
+}
+
+// reap waits for all children, zombies that were left to us too, until the given one has ended.
+func reap(pid int) unix.WaitStatus {
+	var status unix.WaitStatus
+	for {
+		got, err := unix.Wait4(-1, &status, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || got == pid {
+			return status
+		}
+	}
+}
+
+// killRest ends every other process of the namespace. kill(-1) holds the kernel's task lock, so none escapes by forking.
+func killRest() {
+	for {
+		_ = unix.Kill(-1, unix.SIGKILL)
+		if _, err := unix.Wait4(-1, nil, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
+			return // ECHILD
+		}
+	}
+}
+
+// fork starts the command from a thread that has only the step's privileges, and ends with it.
+func (c *child) fork(cmd *command) (int, error) {
+	type result struct {
+		pid int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		if err := c.confine(); err != nil {
+			done <- result{0, err}
+			return
+		}
+		if err := c.setRlimits(); err != nil {
+			done <- result{0, err}
+			return
+		}
+		lowerOOM := c.raiseOOM()
+		pid, err := syscall.ForkExec(cmd.path, cmd.args, &syscall.ProcAttr{
+			Env:   cmd.env,
+			Files: []uintptr{uintptr(cmd.stdin), 1, 2},
+			Sys: &syscall.SysProcAttr{
+				Setsid: true,
+				Credential: &syscall.Credential{
+					Uid: cmd.user.UID, Gid: cmd.user.GID, Groups: cmd.user.Groups,
+				},
+			},
+		})
+		lowerOOM()
+		if err != nil {
+			err = execError{err}
+		}
+		done <- result{pid, err}
+	}()
+	r := <-done
+	return r.pid, r.err
+}
+
+// execError marks an error of starting the command itself.
+type execError struct{ error }
+
+func (e execError) Unwrap() error { return e.error }
+
+// confine takes this thread's privileges away. The filter goes in while CAP_SYS_ADMIN is there; what follows must be allowed by it.
+func (c *child) confine() error {
+	keep := stepCaps(c.step.Network)
+	if err := dropBounding(keep); err != nil {
+		return setupError("limit capabilities", "", err)
+	}
+	// Descriptors that came with the start of this program have no close-on-exec flag yet.
+	if err := unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return setupError("close descriptors", "", err)
+	}
+	if err := loadFilter(c.prep.Filter); err != nil {
+		return setupError("load seccomp filter", "", err)
+	}
+	if err := setCaps(keep); err != nil {
+		return setupError("set capabilities", "", err)
+	}
+	return nil
+}
+
+// setInherited sets what the command inherits from this process.
+func (c *child) setInherited(cmd *command) error {
+	unix.Umask(0o022)
+	for fd := 1; fd <= 2; fd++ {
+		// So that a command with USER can open /dev/stdout.
+		if err := unix.Fchown(fd, int(cmd.user.UID), int(cmd.user.GID)); err != nil && !errors.Is(err, unix.EINVAL) {
+			return setupError("give output to user", "", err)
+		}
+	}
+	return nil
+}
+
+// setRlimits is done last before the command is started, when all threads of this process are there: with a small "as" or
+// "data" none could be added.
+func (c *child) setRlimits() error {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return setupError("set limit", "core", err)
+	}
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil && files.Max > maxNoFile {
+		files = unix.Rlimit{Cur: min(files.Cur, maxNoFile), Max: maxNoFile}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+			return setupError("set limit", "nofile", err)
+		}
+	}
+	for _, l := range c.step.Rlimits {
+		number, ok := rlimitNumber(l.Name)
+		if !ok {
+			return &SetupError{Op: "set limit", Path: l.Name, Kind: ErrInvalid}
+		}
+		// -1 is RLIM_INFINITY as an unsigned number.
+		if err := unix.Setrlimit(number, &unix.Rlimit{Cur: uint64(l.Soft), Max: uint64(l.Hard)}); err != nil {
+			e := setupError("set limit", l.Name, err)
+			if errors.Is(err, unix.EPERM) {
+				e.Kind = ErrLimitUnavailable
+			}
+			return e
+		}
+	}
+	return nil
+}
+
+func rlimitNumber(name string) (int, bool) {
+	numbers := map[string]int{
+		"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA,
+		"fsize": unix.RLIMIT_FSIZE, "locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK,
+		"msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE, "nofile": unix.RLIMIT_NOFILE,
+		"nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
+		"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+	}
+	n, ok := numbers[strings.ToLower(name)]
+	return n, ok
+}
+
+// raiseOOM makes what is forked from now on the kernel's first choice when memory runs out; lowerOOM takes it back for this process.
+func (c *child) raiseOOM() (lowerOOM func()) {
+	buf := make([]byte, 16)
+	n, err := unix.Pread(c.oom, buf, 0)
+	if err != nil {
+		return func() {}
+	}
+	var old int
+	if _, err := fmt.Sscan(string(buf[:n]), &old); err != nil {
+		return func() {}
+	}
+	_, _ = unix.Pwrite(c.oom, fmt.Append(nil, min(old+oomScoreAdj, 1000)), 0)
+	return func() { _, _ = unix.Pwrite(c.oom, fmt.Append(nil, old), 0) }
+}

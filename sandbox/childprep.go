@@ -1,0 +1,323 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+const defaultHostname = "buildkitsandbox"
+
+// The places in the scratch file system.
+const (
+	scratchRoot      = "/root"
+	scratchFiles     = "/files"
+	scratchEmptyFile = "/empty"
+	scratchEmptyDir  = "/emptydir"
+)
+
+// maskedPaths are covered by something empty: what they say about the machine is not the step's business. readOnlyPaths change it.
+func maskedPaths() []string {
+	return []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+		"/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+	}
+}
+
+func readOnlyPaths() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+}
+
+// device is a node of /dev that is shown as it is on the host.
+type device struct {
+	name         string
+	major, minor uint32
+}
+
+func devices() []device {
+	return []device{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}}
+}
+
+// prepare builds all of the step's world that does not depend on the step, on a scratch tmpfs that becomes the root: /proc,
+// /sys and /dev as they will be moved into the step's own root. From here on nothing of the host's file systems is in reach.
+func (c *child) prepare() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return setupError("protect init", "", err)
+	}
+	unix.Umask(0)
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return setupError("make mounts private", "", err)
+	}
+	nodes, err := openDevices()
+	if err != nil {
+		return err
+	}
+	groups, err := c.openCgroups()
+	if err != nil {
+		return err
+	}
+	if err := c.moveToScratch(); err != nil {
+		return err
+	}
+	for _, build := range []func() error{
+		makeProc, makeSys, func() error { return mountCgroups(groups) }, func() error { return makeDev(nodes) }, maskPaths, c.openOwn,
+		c.setHostname(defaultHostname),
+	} {
+		if err := build(); err != nil {
+			return err
+		}
+	}
+	if c.prep.Network == NetworkNone {
+		return loopbackUp()
+	}
+	return nil
+}
+
+// openDevices clones the mounts of the host's nodes while they are in reach.
+func openDevices() (map[string]int, error) {
+	nodes := map[string]int{}
+	for _, d := range devices() {
+		path := "/dev/" + d.name
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return nil, setupError("read device", path, err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(d.major, d.minor) {
+			return nil, &SetupError{Op: "read device", Path: path, Detail: fmt.Sprintf("not the character device %d:%d", d.major, d.minor)}
+		}
+		fd, err := cloneMount(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW,
+			unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY)
+		if err != nil {
+			return nil, setupError("bind device", path, err)
+		}
+		nodes[d.name] = fd
+	}
+	return nodes, nil
+}
+
+// openCgroups clones the cgroup directories of the step.
+func (c *child) openCgroups() (map[string]int, error) {
+	groups := map[string]int{}
+	for _, g := range c.prep.Cgroups {
+		fd, err := cloneMount(unix.AT_FDCWD, g.Path, 0, attrPseudo|unix.MOUNT_ATTR_RDONLY, 0)
+		if err != nil {
+			return nil, setupError("bind cgroup", g.Path, err)
+		}
+		groups[g.Name] = fd
+	}
+	return groups, nil
+}
+
+func (c *child) moveToScratch() error {
+	tmp, err := newMount("tmpfs", attrPseudo, "mode=0755")
+	if err != nil {
+		return err
+	}
+	// Any directory will do that is surely there; /proc is, since this program was started through it.
+	if err := attachNewAt(tmp, nil, "/proc"); err != nil {
+		return setupError("attach scratch", "", err)
+	}
+	if err := unix.Chdir("/proc"); err != nil {
+		return setupError("enter scratch", "", err)
+	}
+	if err := pivotHere(); err != nil {
+		return err
+	}
+	for _, dir := range []string{scratchRoot, scratchFiles, scratchEmptyDir, "/proc", "/sys", "/dev"} {
+		if err := unix.Mkdir(dir, 0o755); err != nil {
+			return setupError("make directory", dir, err)
+		}
+	}
+	if err := makeFile(scratchEmptyFile, 0o444); err != nil {
+		return err
+	}
+	c.scratch, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return setupError("open scratch", "", err)
+	}
+	return nil
+}
+
+// pivotHere makes the working directory the root and drops the old one with all that is mounted in it. Giving the same
+// directory twice stacks the old root on the new (pivot_root(2), "pivot_root(".", ".")"), so nothing needs to be made for it.
+func pivotHere() error {
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return setupError("pivot_root", "", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return setupError("detach old root", "", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return setupError("enter root", "", err)
+	}
+	return nil
+}
+
+func makeFile(path string, mode uint32) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return setupError("make file", path, err)
+	}
+	return unix.Close(fd)
+}
+
+func makeProc() error {
+	fd, err := newMount("proc", attrPseudo)
+	return inContext("mount proc", attachNewAt(fd, err, "/proc"))
+}
+
+func makeSys() error {
+	fd, err := newMount("sysfs", attrPseudo|unix.MOUNT_ATTR_RDONLY)
+	return inContext("mount sysfs", attachNewAt(fd, err, "/sys"))
+}
+
+// mountCgroups shows the step's cgroup directories: the unified one itself, or one directory per hierarchy of version 1.
+func mountCgroups(groups map[string]int) error {
+	const dir = "/sys/fs/cgroup"
+	if len(groups) == 0 {
+		return nil
+	}
+	if fd, ok := groups[""]; ok {
+		return inContext("mount cgroup", attachNewAt(fd, nil, dir))
+	}
+	tmp, err := newMount("tmpfs", attrPseudo, "mode=0755")
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tmp) //nolint:errcheck // a mount descriptor
+	if err := attachAt(tmp, dir); err != nil {
+		return setupError("mount cgroup", dir, err)
+	}
+	for name, fd := range groups {
+		path := filepath.Join(dir, name)
+		if err := unix.Mkdir(path, 0o755); err != nil {
+			return setupError("make directory", path, err)
+		}
+		if err := attachNewAt(fd, nil, path); err != nil {
+			return setupError("mount cgroup", path, err)
+		}
+	}
+	return inContext("mount cgroup", setMountAttr(tmp, 0, unix.MOUNT_ATTR_RDONLY, 0))
+}
+
+func makeDev(nodes map[string]int) error {
+	fd, err := newMount("tmpfs", unix.MOUNT_ATTR_NOSUID|attrNoDev, "mode=0755", "size=64m")
+	if err := attachNewAt(fd, err, "/dev"); err != nil {
+		return setupError("mount /dev", "", err)
+	}
+	for name, fd := range nodes {
+		path := "/dev/" + name
+		if err := makeFile(path, 0o666); err != nil {
+			return err
+		}
+		if err := attachNewAt(fd, nil, path); err != nil {
+			return setupError("mount device", path, err)
+		}
+	}
+	for link, target := range map[string]string{
+		"/dev/ptmx": "pts/ptmx", "/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0",
+		"/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2",
+	} {
+		if err := unix.Symlink(target, link); err != nil {
+			return setupError("make link", link, err)
+		}
+	}
+	for _, m := range []struct {
+		path, fs string
+		attrs    int
+		options  []string
+	}{
+		{"/dev/pts", "devpts", unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, []string{"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{"/dev/shm", "tmpfs", attrPseudo, []string{"mode=1777", fmt.Sprintf("size=%d", defaultShm)}},
+		{"/dev/mqueue", "mqueue", attrPseudo, nil},
+	} {
+		if err := unix.Mkdir(m.path, 0o755); err != nil {
+			return setupError("make directory", m.path, err)
+		}
+		fd, err := newMount(m.fs, m.attrs, m.options...)
+		if err := attachNewAt(fd, err, m.path); err != nil {
+			return setupError("mount "+m.path, "", err)
+		}
+	}
+	return nil
+}
+
+// maskPaths covers and write-protects parts of /proc and /sys, with things of our own: the image's /dev/null may be anything
+// (CVE-2025-31133).
+func maskPaths() error {
+	for _, path := range maskedPaths() {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			if errors.Is(err, unix.ENOENT) {
+				continue
+			}
+			return setupError("mask", path, err)
+		}
+		empty := scratchEmptyFile
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			empty = scratchEmptyDir
+		}
+		fd, err := cloneMount(unix.AT_FDCWD, empty, 0, attrPseudo|unix.MOUNT_ATTR_RDONLY, 0)
+		if err := attachNewAt(fd, err, path); err != nil {
+			return setupError("mask", path, err)
+		}
+	}
+	for _, path := range readOnlyPaths() {
+		fd, err := cloneMount(unix.AT_FDCWD, path, unix.AT_RECURSIVE, attrPseudo|unix.MOUNT_ATTR_RDONLY, 0)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err := attachNewAt(fd, err, path); err != nil {
+			return setupError("write-protect", path, err)
+		}
+	}
+	return nil
+}
+
+// openOwn opens what is needed of /proc and /dev before a step's root is around them.
+func (c *child) openOwn() error {
+	var err error
+	if c.null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return setupError("open", "/dev/null", err)
+	}
+	if c.oom, err = unix.Open("/proc/self/oom_score_adj", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return setupError("open", "/proc/self/oom_score_adj", err)
+	}
+	return nil
+}
+
+func (c *child) setHostname(name string) func() error {
+	return func() error {
+		if err := unix.Sethostname([]byte(name)); err != nil {
+			return setupError("set host name", name, err)
+		}
+		return nil
+	}
+}
+
+// loopbackUp starts the only interface of a new network namespace.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return setupError("start loopback", "", err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // a control socket
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return setupError("start loopback", "", err)
+	}
+	req.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
+		return setupError("start loopback", "", err)
+	}
+	return nil
+}
+
+func inContext(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return setupError(op, "", err)
+}

@@ -1,0 +1,40 @@
+package sandbox
+
+import "time"
+
+const (
+	// maxFrame bounds one message between parent and child: it holds arguments and environment, which the kernel bounds
+	// to a quarter of the stack limit (execve(2), 6 MiB at most), and the content of secrets and heredocs.
+	maxFrame = 64 << 20
+	// maxMounts bounds the mounts of one step, each of which may hold a descriptor while the step is set up.
+	maxMounts = 500
+	// maxLower is overlayfs's own limit (OVL_MAX_STACK, fs/overlayfs/params.h).
+	maxLower = 500
+	// fdBatch is how many descriptors one message carries; the kernel takes 253 (SCM_MAX_FD).
+	fdBatch = 200
+	// maxHostname is the kernel's __NEW_UTS_LEN, sethostname(2).
+	maxHostname = 64
+	// drainTime is how long output is awaited after the command ended. Everything in the pid namespace is dead by then, so
+	// only a descriptor that was passed out of the sandbox can keep a pipe open.
+	drainTime = time.Second
+	// drainBytes is what is still taken from such a pipe without waiting: the most a pipe holds (fs.pipe-max-size).
+	drainBytes = 1 << 20
+	// defaultKillDelay is the time a cancelled step has between TERM and KILL.
+	defaultKillDelay = 10 * time.Second
+	// exitTime is how long an init that has reported its result may take to exit before it is killed.
+	exitTime = 10 * time.Second
+	// maxResolv bounds what is read of the host's resolv.conf.
+	maxResolv = 64 << 10
+	// maxFSLog bounds the kernel's messages about one mount, and the number of them.
+	maxFSLog = 1024
+	// maxOverlayFile bounds a single file that is bound with Overlay by descriptor: its bytes are copied into memory.
+	maxOverlayFile = 256 << 20
+	// maxNoFile caps RLIMIT_NOFILE: old programs close every possible descriptor one by one at start.
+	maxNoFile = 1 << 20
+	// oomScoreAdj is added to the command's badness, so that the kernel kills a step before anything else (proc_pid_oom_score_adj(5)).
+	oomScoreAdj = 500
+	// initPids is added to a pids limit for the threads of the step's init, which is in the same cgroup.
+	initPids = 16
+	// defaultShm is the size of /dev/shm, as the container engines have it.
+	defaultShm = 64 << 20
+)

@@ -1,0 +1,248 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// overlayOptions make an overlay whose upper directory alone is the layer: no redirects or metadata-only copies in it, and no
+// index that ties it to its lower directories. xino=off keeps inode numbers of one-file-system stacks as they are.
+// volatile skips every sync: whoever keeps the upper directory syncs it (overlayfs.rst, "Volatile mount").
+func overlayOptions(userNS bool) []string {
+	o := []string{"metacopy=off", "redirect_dir=off", "index=off", "xino=off", "volatile"}
+	if userNS {
+		o = append(o, "userxattr") // overlayfs.rst, "User xattr": trusted.* cannot be written there, and rm would fail
+	}
+	return o
+}
+
+// mountRoot makes the root of a step as a detached mount: an overlay, or the upper directory itself if it has nothing below.
+func mountRoot(s *Spec) (int, error) {
+	if len(s.Lower) > 0 {
+		return mountOverlay(s.Lower, s.Upper, s.Work)
+	}
+	fd, err := cloneMount(unix.AT_FDCWD, s.Upper, 0, attrNoDev, 0)
+	if err != nil {
+		return -1, setupError("bind root", s.Upper, err)
+	}
+	return fd, nil
+}
+
+// mountOverlay stacks directories, topmost first, below a writable one.
+func mountOverlay(lower []string, upper, work string) (int, error) {
+	fd, err := overlayByFD(lower, upper, work)
+	var setup *SetupError
+	if errors.As(err, &setup) && (setup.Errno == unix.EINVAL || setup.Errno == unix.ENOSYS || setup.Errno == unix.EBADF) {
+		// Before Linux 6.7 there is no "lowerdir+", before 6.13 it takes no descriptors.
+		if classic, classicErr := overlayByMount(lower, upper, work); classicErr == nil {
+			return classic, nil
+		}
+	}
+	return fd, err
+}
+
+func overlayByFD(lower []string, upper, work string) (int, error) {
+	c, err := openFS("overlay")
+	if err != nil {
+		return -1, err
+	}
+	defer c.close()
+	for _, dir := range lower {
+		if err := c.setDir("lowerdir+", dir); err != nil {
+			return -1, err
+		}
+	}
+	if err := c.setDir("upperdir", upper); err != nil {
+		return -1, err
+	}
+	if err := c.setDir("workdir", work); err != nil {
+		return -1, err
+	}
+	for _, o := range overlayOptions(inUserNS()) {
+		if err := c.option(o); err != nil {
+			return -1, err
+		}
+	}
+	return c.mount(attrNoDev)
+}
+
+// setDir gives a directory by descriptor: names with colons, commas and backslashes need no escaping, and there is no limit on
+// the length of all together.
+func (c *fsContext) setDir(key, dir string) error {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return setupError("open "+strings.TrimSuffix(key, "+"), dir, err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // O_PATH
+	err = c.setFD(key, fd)
+	var setup *SetupError
+	if errors.As(err, &setup) {
+		setup.Path = dir
+	}
+	return err
+}
+
+// overlayByMount is the same with mount(2), for kernels without the newer interface. Its options are a string of at most a
+// page, so directories are named by descriptor numbers, relative to /proc/self/fd. The mount is made in a namespace of a thread
+// that is thrown away, and cloned out of it.
+func overlayByMount(lower []string, upper, work string) (int, error) {
+	return onPrivateThread(func() (int, error) {
+		// Opened in the new namespace: overlayfs takes no directories of another one.
+		dirs := append(append([]string{}, lower...), upper, work)
+		names := make([]string, 0, len(dirs))
+		defer func() {
+			for _, name := range names {
+				if fd, err := strconv.Atoi(name); err == nil {
+					_ = unix.Close(fd)
+				}
+			}
+		}()
+		for _, dir := range dirs {
+			fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return -1, setupError("open directory of overlay", dir, err)
+			}
+			names = append(names, strconv.Itoa(fd))
+		}
+		return classicMount(names, upper)
+	})
+}
+
+// classicMount mounts an overlay of directories named relative to /proc/self/fd, the last two of them upper and work.
+func classicMount(names []string, upper string) (int, error) {
+	n := len(names) - 2
+	options := append(overlayOptions(inUserNS()),
+		"lowerdir="+strings.Join(names[:n], ":"), "upperdir="+names[n], "workdir="+names[n+1])
+	data := strings.Join(options, ",")
+	if len(data) >= os.Getpagesize() {
+		return -1, &SetupError{Op: "mount overlay", Detail: fmt.Sprintf("%d lower directories are too many for this kernel", n)}
+	}
+	if err := unix.Chdir("/proc/self/fd"); err != nil {
+		return -1, setupError("enter", "/proc/self/fd", err)
+	}
+	// On the upper directory itself: no other place needs to be found or made, and nobody else sees it.
+	if err := unix.Mount("overlay", upper, "overlay", unix.MS_NODEV, data); err != nil {
+		return -1, setupError("mount overlay", upper, err)
+	}
+	fd, err := cloneMount(unix.AT_FDCWD, upper, 0, attrNoDev, 0)
+	if err != nil {
+		return -1, setupError("clone overlay", upper, err)
+	}
+	return fd, nil
+}
+
+// onPrivateThread runs f on a thread with a mount namespace and a working directory of its own, which ends afterwards.
+func onPrivateThread(f func() (int, error)) (int, error) {
+	type result struct {
+		fd  int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+			done <- result{-1, setupError("unshare mount namespace", "", err)}
+			return
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			done <- result{-1, setupError("make mounts private", "", err)}
+			return
+		}
+		fd, err := f()
+		done <- result{fd, err}
+	}()
+	r := <-done
+	return r.fd, r.err
+}
+
+// mountThrowAway makes an overlay of an open directory whose writes go to memory and end with it.
+func mountThrowAway(dir int) (int, error) {
+	tmp, err := newMount("tmpfs", attrNoDev, "mode=0700")
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(tmp) //nolint:errcheck // a mount descriptor; the overlay holds the file system
+	fd, err := throwAwayOn(dir, tmp)
+	if !errors.Is(err, unix.EINVAL) {
+		return fd, err
+	}
+	// Before Linux 6.15 the layers must be attached somewhere in the namespace of the caller.
+	source, err := cloneMount(dir, "", unix.AT_RECURSIVE, 0, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(source) //nolint:errcheck // a mount descriptor
+	return onPrivateThread(func() (int, error) { return throwAwayAttached(source, tmp) })
+}
+
+// throwAwayAttached attaches both layers where no name has to be looked up afterwards.
+func throwAwayAttached(source, tmp int) (int, error) {
+	var fds [2]int
+	for i, place := range []struct {
+		mount int
+		path  string
+	}{{source, "/sys"}, {tmp, "/dev"}} {
+		if err := attachAt(place.mount, place.path); err != nil {
+			return -1, setupError("attach layer", "", err)
+		}
+		fd, err := unix.Open(place.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, setupError("open layer", "", err)
+		}
+		defer unix.Close(fd) //nolint:errcheck // O_PATH
+		fds[i] = fd
+	}
+	return throwAwayOn(fds[0], fds[1])
+}
+
+func throwAwayOn(dir, tmp int) (int, error) {
+	c, err := openFS("overlay")
+	if err != nil {
+		return -1, err
+	}
+	defer c.close()
+	if err := c.setFD("lowerdir+", dir); err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return -1, setupError("read source", "", err)
+	}
+	for key, name := range map[string]string{"upperdir": "u", "workdir": "w"} {
+		if err := unix.Mkdirat(tmp, name, 0o700); err != nil && err != unix.EEXIST { //nolint:errorlint // a bare errno
+			return -1, setupError("make scratch directory", "", err)
+		}
+		sub, err := unix.Openat(tmp, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, setupError("open scratch directory", "", err)
+		}
+		// The root of an overlay has the attributes of its upper directory.
+		err = errors.Join(unix.Fchown(sub, int(st.Uid), int(st.Gid)), unix.Fchmod(sub, st.Mode&0o7777), c.setFD(key, sub))
+		_ = unix.Close(sub)
+		if err != nil {
+			return -1, setupError("mount overlay", "", err)
+		}
+	}
+	if inUserNS() {
+		if err := c.option("userxattr"); err != nil {
+			return -1, err
+		}
+	}
+	return c.mount(attrNoDev)
+}
+
+// inUserNS says whether this process is in a user namespace other than the first, whose map is the whole identity.
+func inUserNS() bool {
+	data, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return false
+	}
+	f := strings.Fields(string(data))
+	return len(f) != 3 || f[0] != "0" || f[1] != "0" || f[2] != "4294967295"
+}

@@ -1,0 +1,554 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Runner runs steps. It is safe for concurrent use.
+type Runner struct {
+	cfg     Config
+	spawner *spawner
+	prep    prepFrame
+	groups  *groups
+	filter  func() ([]byte, error)
+	work    sync.WaitGroup // goroutines that tidy up after steps or start spares
+
+	mu       sync.Mutex
+	closed   bool
+	starting int        // spares on their way
+	spares   []*process // waiting for a step
+	last     kind       // what the last step needed, and so probably the next
+}
+
+// kind is what must be known of a step when its child starts.
+type kind struct {
+	network string
+	limits  Limits
+}
+
+// New makes a Runner. It needs root.
+func New(cfg Config) (*Runner, error) {
+	if os.Geteuid() != 0 {
+		return nil, &SetupError{Op: "prepare sandbox", Kind: ErrUnsupported, Detail: "running steps without root"}
+	}
+	if cfg.Spares == 0 {
+		cfg.Spares = 1
+	}
+	if cfg.KillDelay == 0 {
+		cfg.KillDelay = defaultKillDelay
+	}
+	if cfg.Notice == nil {
+		cfg.Notice = func(string) {}
+	}
+	r := &Runner{cfg: cfg, last: kind{network: NetworkHost}, filter: sync.OnceValues(compileFilter)}
+	r.groups = newGroups(cfg.CgroupParent)
+	var err error
+	if r.spawner, err = newSpawner(cfg.Executable); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Prepare says that a step will come soon: a child for it is started in the background.
+func (r *Runner) Prepare() { r.refill() }
+
+// Close ends the children that wait, waits for what still ends, and removes the cgroups. No Run may be in progress.
+func (r *Runner) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil
+	}
+	r.closed = true
+	r.mu.Unlock()
+	r.work.Wait()
+	var errs []error
+	for _, p := range r.spares {
+		p.dismiss()
+		errs = append(errs, p.group.destroy())
+	}
+	r.spares = nil
+	return errors.Join(append(errs, r.groups.close(), r.spawner.close())...)
+}
+
+// refill starts spares in the background until there are enough for the kind of the last step.
+func (r *Runner) refill() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	usable := r.starting
+	for _, p := range r.spares {
+		if p.fits(r.last) {
+			usable++
+		}
+	}
+	if r.closed || usable >= r.cfg.Spares {
+		return
+	}
+	r.starting++
+	want := r.last
+	r.work.Go(func() {
+		p, err := r.start(want)
+		r.mu.Lock()
+		r.starting--
+		var old *process
+		if err == nil {
+			r.spares = append(r.spares, p)
+			old = r.surplus()
+		}
+		r.mu.Unlock()
+		if old != nil {
+			old.dismiss()
+			r.tidy(old.group)
+		}
+		// An error comes again when a step starts its own child, which tells it.
+	})
+}
+
+// surplus takes the oldest spare out when there are more than wanted: it is of a kind that is no longer asked for.
+func (r *Runner) surplus() *process {
+	if len(r.spares) <= r.cfg.Spares+1 {
+		return nil
+	}
+	p := r.spares[0]
+	r.spares = r.spares[1:]
+	return p
+}
+
+func (p *process) fits(k kind) bool { return p.network == k.network && p.limits == k.limits }
+
+// take gives a spare that fits, or starts a child.
+func (r *Runner) take(k kind) (*process, error) {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil, ErrClosed
+	}
+	r.last = k
+	for i, p := range r.spares {
+		if p.fits(k) {
+			r.spares = append(r.spares[:i:i], r.spares[i+1:]...)
+			r.mu.Unlock()
+			return p, nil
+		}
+	}
+	r.mu.Unlock()
+	return r.start(k)
+}
+
+// start starts a child of a kind, in a cgroup if it has limits: moving a process between cgroups costs milliseconds, which the
+// previous step hides.
+func (r *Runner) start(k kind) (*process, error) {
+	filter, err := r.filter()
+	if err != nil {
+		return nil, setupError("compile seccomp filter", "", err)
+	}
+	dirs, err := r.groups.visible()
+	if err != nil {
+		return nil, err
+	}
+	p, err := r.spawner.spawn(k.network, prepFrame{Network: k.network, Cgroups: dirs, Filter: filter})
+	if err != nil {
+		return nil, err
+	}
+	p.limits = k.limits
+	if k.limits.Any() {
+		if p.group, err = r.groups.create(k.limits, p.proc.Pid); err != nil {
+			p.kill()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// Run executes one command and returns when it has ended and nothing of it is left that could change the upper directory. The
+// error is about the machine or the Spec; what the command itself did is in the Result. When ctx ends, the command gets TERM,
+// after Config.KillDelay KILL, and the error is the context's cause.
+func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
+	if err := s.check(); err != nil {
+		return Result{}, err
+	}
+	if ctx.Err() != nil {
+		return Result{}, context.Cause(ctx)
+	}
+	// The child starts up while we mount.
+	p, err := r.take(kind{s.Network, s.Limits})
+	if err != nil {
+		return Result{}, err
+	}
+	step, fds, err := r.frame(&s)
+	defer func() { closeAll(fds) }()
+	var stdin *inputPump
+	if err == nil && s.Stdin != nil {
+		stdin, err = newInputPump(s.Stdin)
+		if err == nil {
+			step.Stdin = len(fds)
+			fds = append(fds, stdin.read)
+		}
+	}
+	if err == nil {
+		step.FDs = len(fds)
+		err = r.send(p, step, fds)
+	}
+	if err != nil {
+		stdin.abandon()
+		p.kill()
+		r.tidy(p.group)
+		return Result{}, err
+	}
+	closeAll(fds)
+	fds = nil
+	r.refill()
+	return r.drive(ctx, p, &s, stdin)
+}
+
+func (r *Runner) send(p *process, step *stepFrame, fds []int) error {
+	// A child that died or gave up has its reason in its reply, so a broken pipe is not the error to show.
+	err := writeFrame(p.control, step)
+	if err == nil {
+		err = withFD(p.control, func(fd int) error { return sendFDs(fd, fds) })
+	}
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return nil
+	}
+	return inContext("send step to sandbox", err)
+}
+
+// withFD calls f with a descriptor that stays non-blocking, unlike (*os.File).Fd.
+func withFD(f *os.File, use func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	err = raw.Control(func(fd uintptr) { inner = use(int(fd)) })
+	return errors.Join(err, inner)
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}
+
+// drive follows a step from its start to its result.
+func (r *Runner) drive(ctx context.Context, p *process, s *Spec, stdin *inputPump) (Result, error) {
+	out := newDrain(p.stdout, s.Stdout)
+	errOut := newDrain(p.stderr, s.Stderr)
+	stop := r.cancelWith(ctx, p)
+	var reply replyFrame
+	err := readFrame(p.control, &reply)
+	stop()
+	stdin.stop()
+	if err != nil || ctx.Err() != nil || reply.Err != nil {
+		p.proc.Kill() //nolint:errcheck // it may have ended
+		<-p.ended
+	}
+	outErr := errors.Join(out.finish(), errOut.finish())
+	result := reply.result()
+	groupErr := p.group.account(&result)
+	r.after(p)
+	for _, n := range reply.Notices {
+		r.cfg.Notice(n)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return Result{}, context.Cause(ctx)
+	case reply.Err != nil:
+		return Result{}, reply.Err.setupError()
+	case err != nil && result.OOMKilled:
+		result.ExitCode, result.Signal = 128+int(unix.SIGKILL), int(unix.SIGKILL)
+	case err != nil:
+		return Result{}, &SetupError{Op: "run step", Kind: ErrDied}
+	}
+	if reply.Exec != ExecOK && s.Stderr != nil {
+		_, err := fmt.Fprintln(s.Stderr, reply.ExecText)
+		outErr = errors.Join(outErr, err)
+	}
+	if outErr != nil {
+		return result, fmt.Errorf("write output of step: %w", outErr)
+	}
+	return result, inContext("read cgroup of step", groupErr)
+}
+
+func (f *replyFrame) result() Result {
+	res := Result{
+		ExitCode: f.ExitCode, Signal: f.Signal, PeakMemory: f.MaxRSS,
+		CPUUser: f.User, CPUSystem: f.Sys, Wall: f.Wall, Exec: f.Exec,
+	}
+	switch f.Exec {
+	case ExecNotFound:
+		res.ExitCode = 127
+	case ExecNotExecutable, ExecBadFormat, ExecTooLong:
+		res.ExitCode = 126
+	case ExecOK:
+	}
+	return res
+}
+
+// cancelWith has the step ended when the context is. The returned function calls that off.
+func (r *Runner) cancelWith(ctx context.Context, p *process) (stop func()) {
+	over := make(chan struct{})
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		select {
+		case <-over:
+			return
+		case <-ctx.Done():
+		}
+		_, _ = p.control.Write([]byte{orderTerm})
+		timer := time.NewTimer(r.cfg.KillDelay)
+		defer timer.Stop()
+		select {
+		case <-over:
+		case <-p.ended:
+		case <-timer.C:
+			_ = p.proc.Kill()
+		}
+	}()
+	return func() {
+		close(over)
+		<-gone
+	}
+}
+
+// after waits for the init, which has nothing more to do than to exit, in the background: the end of its namespaces takes as
+// long as the start of the next step.
+func (r *Runner) after(p *process) {
+	r.work.Go(func() {
+		timer := time.AfterFunc(exitTime, func() { _ = p.proc.Kill() })
+		<-p.ended
+		timer.Stop()
+		p.closeFiles()
+		r.report(p.group.destroy())
+	})
+}
+
+func (r *Runner) tidy(g *group) {
+	if g != nil {
+		r.work.Go(func() { r.report(g.destroy()) })
+	}
+}
+
+func (r *Runner) report(err error) {
+	if err != nil {
+		r.cfg.Notice("clean up after step: " + err.Error())
+	}
+}
+
+// frame makes the mounts of a step and the message that describes it. The descriptors are the caller's to close, also with an error.
+func (r *Runner) frame(s *Spec) (*stepFrame, []int, error) {
+	f := &stepFrame{
+		Stdin: -1, Args: toBytes(s.Args), Env: toBytes(s.Env), SecretEnv: toBytes(s.SecretEnv),
+		Dir: []byte(s.Dir), User: []byte(s.User), Hostname: []byte(s.Hostname), Network: s.Network,
+		ShmSize: s.ShmSize, Rlimits: s.Rlimits, ReadOnlyRoot: s.ReadOnlyRoot,
+	}
+	root, err := mountRoot(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	fds := []int{root}
+	if f.Mounts, err = r.etcMounts(s); err != nil {
+		return nil, fds, err
+	}
+	for i := range s.Mounts {
+		m, fd, err := wireOf(&s.Mounts[i])
+		if err != nil {
+			return nil, fds, setupError("prepare mount", s.Mounts[i].Target, err)
+		}
+		if fd >= 0 {
+			m.FD = len(fds)
+			fds = append(fds, fd)
+		}
+		f.Mounts = append(f.Mounts, m)
+	}
+	return f, fds, nil
+}
+
+// etcMounts are the files that the sandbox itself puts into /etc. A link in their place is covered, not followed.
+func (r *Runner) etcMounts(s *Spec) ([]wireMount, error) {
+	hostname := s.Hostname
+	if hostname == "" {
+		hostname = defaultHostname
+	}
+	var resolv []byte
+	if s.Resolv != nil {
+		resolv = []byte(*s.Resolv)
+	} else {
+		var err error
+		if resolv, err = resolvFile(s.Network, r.cfg.Notice); err != nil {
+			return nil, setupError("read", hostResolv, err)
+		}
+	}
+	file := func(path string, data []byte) wireMount {
+		return wireMount{FD: -1, Target: []byte(path), IsFile: true, NoFollow: true, NoExec: true, Data: data, Mode: 0o644}
+	}
+	return []wireMount{file("/etc/hosts", hostsFile(hostname, s.Hosts)), file("/etc/resolv.conf", resolv)}, nil
+}
+
+func wireOf(m *Mount) (wireMount, int, error) {
+	w := wireMount{
+		FD: -1, Target: []byte(m.Target), IsFile: m.Type == MountFile, ReadOnly: m.ReadOnly, NoExec: m.NoExec,
+		Data: m.Data, Mode: m.Mode, UID: m.UID, GID: m.GID, Size: m.Size,
+	}
+	if m.Type != MountBind {
+		return w, -1, nil
+	}
+	fd, err := bindSource(m)
+	return w, fd, err
+}
+
+// bindSource makes a detached mount of what a bind shows.
+func bindSource(m *Mount) (int, error) {
+	dir, path := unix.AT_FDCWD, m.Source
+	if m.SourceFile != nil {
+		dir, path = int(m.SourceFile.Fd()), ""
+	}
+	attrs := uint64(attrNoDev)
+	if m.NoExec {
+		attrs |= unix.MOUNT_ATTR_NOEXEC
+	}
+	if m.ReadOnly {
+		attrs |= unix.MOUNT_ATTR_RDONLY
+	}
+	if !m.Overlay || m.ReadOnly {
+		return cloneMount(dir, path, unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW, attrs, 0)
+	}
+	source := dir
+	if path != "" {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, err
+		}
+		defer unix.Close(fd) //nolint:errcheck // O_PATH
+		source = fd
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(source, &st); err != nil {
+		return -1, err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		fd, err := mountThrowAway(source)
+		if err != nil {
+			return -1, err
+		}
+		if err := setMountAttr(fd, 0, attrs, 0); err != nil {
+			_ = unix.Close(fd)
+			return -1, err
+		}
+		return fd, nil
+	case unix.S_IFREG:
+		return throwAwayFile(source, &st, attrs)
+	}
+	return -1, fmt.Errorf("%w: a writable copy of something that is neither file nor directory", ErrUnsupported)
+}
+
+// throwAwayFile copies a file into memory.
+func throwAwayFile(source int, st *unix.Stat_t, attrs uint64) (int, error) {
+	if st.Size > maxOverlayFile {
+		return -1, fmt.Errorf("%w: a writable copy of a file of %d bytes, at most %d", ErrUnsupported, st.Size, maxOverlayFile)
+	}
+	in, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", source))
+	if err != nil {
+		return -1, err
+	}
+	defer in.Close() //nolint:errcheck // only read from
+	tmp, err := newMount("tmpfs", attrNoDev, "mode=0700")
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(tmp) //nolint:errcheck // a mount descriptor
+	fd, err := unix.Openat(tmp, "file", unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return -1, err
+	}
+	out := os.NewFile(uintptr(fd), "copy")
+	_, err = io.Copy(out, io.LimitReader(in, maxOverlayFile))
+	err = errors.Join(err, unix.Fchown(fd, int(st.Uid), int(st.Gid)), unix.Fchmod(fd, st.Mode&0o7777),
+		unix.Futimes(fd, []unix.Timeval{unix.NsecToTimeval(st.Atim.Nano()), unix.NsecToTimeval(st.Mtim.Nano())}), out.Close())
+	if err != nil {
+		return -1, err
+	}
+	return cloneMount(tmp, "file", 0, attrs, 0)
+}
+
+// check refuses a Spec that cannot mean anything.
+func (s *Spec) check() error {
+	bad := func(format string, args ...any) error {
+		return &SetupError{Op: "check step", Kind: ErrInvalid, Detail: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case s.Insecure:
+		return &SetupError{Op: "check step", Kind: ErrUnsupported, Detail: "security mode insecure"}
+	case len(s.Args) == 0 || s.Args[0] == "":
+		return bad("the command is empty")
+	case s.Network != NetworkHost && s.Network != NetworkNone:
+		return &SetupError{Op: "check step", Kind: ErrUnsupported, Detail: fmt.Sprintf("network %q", s.Network)}
+	case len(s.Hostname) > maxHostname:
+		return bad("the host name is longer than %d bytes", maxHostname)
+	case len(s.Lower) > maxLower:
+		return bad("%d lower directories, overlayfs has at most %d", len(s.Lower), maxLower)
+	case len(s.Mounts) > maxMounts:
+		return bad("%d mounts, at most %d", len(s.Mounts), maxMounts)
+	case s.Upper == "" || len(s.Lower) > 0 && s.Work == "":
+		return bad("no upper or work directory")
+	case s.ShmSize < 0:
+		return bad("negative size of /dev/shm")
+	}
+	for _, list := range [][]string{s.Args, s.Env, s.SecretEnv, {s.Dir, s.User, s.Hostname}} {
+		for _, text := range list {
+			if strings.IndexByte(text, 0) >= 0 {
+				return bad("a NUL byte in arguments, environment or names") // not shown: it may be a secret
+			}
+		}
+	}
+	for i := range s.Mounts {
+		if err := s.Mounts[i].check(); err != nil {
+			return err
+		}
+	}
+	for _, line := range s.Hosts {
+		if strings.ContainsAny(line, "\n\r") || !strings.Contains(line, " ") {
+			return bad("host entry %q is not \"address name\"", line)
+		}
+	}
+	for _, l := range s.Rlimits {
+		if _, ok := rlimitNumber(l.Name); !ok {
+			return bad("unknown resource limit %q", l.Name)
+		}
+	}
+	return nil
+}
+
+func (m *Mount) check() error {
+	bad := func(detail string) error {
+		return &SetupError{Op: "mount", Path: m.Target, Kind: ErrInvalid, Detail: detail}
+	}
+	switch m.Type {
+	case MountBind:
+		if m.SourceFile == nil && !filepath.IsAbs(m.Source) {
+			return bad("the source of a bind must be an absolute path")
+		}
+	case MountTmpfs, MountFile:
+	default:
+		return &SetupError{Op: "mount", Path: m.Target, Kind: ErrUnsupported, Detail: fmt.Sprintf("mount type %q", m.Type)}
+	}
+	if !strings.HasPrefix(m.Target, "/") || strings.IndexByte(m.Target, 0) >= 0 {
+		return &SetupError{Op: "mount", Path: m.Target, Kind: ErrMountTarget, Detail: "it is not an absolute path"}
+	}
+	if m.Size < 0 {
+		return bad("negative size")
+	}
+	return nil
+}

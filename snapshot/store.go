@@ -1,0 +1,354 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"gobuild/internal/atomicfile"
+	"gobuild/internal/filelock"
+	"gobuild/internal/rootfs"
+
+	"golang.org/x/sys/unix"
+)
+
+// ID names a committed layer directory: 16 to 128 lower-case hexadecimal digits, chosen by the caller.
+type ID string
+
+var idPattern = regexp.MustCompile(`^[0-9a-f]{16,128}$`)
+
+func (id ID) check() error {
+	if !idPattern.MatchString(string(id)) {
+		return fmt.Errorf("layer id %q: not 16 to 128 hexadecimal digits", string(id))
+	}
+	return nil
+}
+
+// Errors to decide on.
+var (
+	// ErrInUse is what Remove returns for a layer that a build has pinned.
+	ErrInUse = errors.New("layer is in use")
+	// ErrNoOverlay says that this kernel, container or file system gives us no overlay mount; the text
+	// around it has the kernel's words.
+	ErrNoOverlay = errors.New("overlay cannot be mounted here")
+)
+
+// Config is what Open cannot find out by itself. The zero value is for root on a host.
+type Config struct {
+	// UserXattr keeps overlay's own attributes under user.overlay.*: required in a user namespace
+	// (overlayfs.rst, "userxattr", Linux 5.11).
+	UserXattr bool
+	// BootID names the period over which the page cache kept what was written: empty is the running
+	// kernel's boot. A test of power cuts that remounts a file system gives each mount its own.
+	BootID string
+}
+
+// Store is a directory of committed layers and of work in progress. Its methods are safe for concurrent
+// use, also by other processes.
+type Store struct {
+	dir    string
+	cfg    Config
+	trust  trust
+	mounts mounter
+	folds  foldPins
+}
+
+// Info is what List tells about a layer.
+type Info struct {
+	Created time.Time
+	Trusted bool // false: a power cut may have taken bytes of it; Has denies it, a new Commit replaces it
+}
+
+// Open uses (and makes, if missing) the store below dir, as root on a host does.
+func Open(dir string) (*Store, error) { return OpenConfig(dir, Config{}) }
+
+// OpenConfig is Open with a Config.
+func OpenConfig(dir string, cfg Config) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots: %w", err)
+	}
+	s := &Store{dir: dir, cfg: cfg}
+	for _, d := range []string{dir, s.layersDir(), s.workDir(), s.emptyDir()} {
+		if err := atomicfile.Mkdir(d); err != nil {
+			return nil, fmt.Errorf("open snapshots %s: %w", dir, err)
+		}
+	}
+	if err := s.trust.open(dir, cfg.BootID); err != nil {
+		return nil, fmt.Errorf("open snapshots %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func (s *Store) layersDir() string { return filepath.Join(s.dir, "layers") }
+func (s *Store) workDir() string   { return filepath.Join(s.dir, "work") }
+func (s *Store) emptyDir() string  { return filepath.Join(s.dir, "empty") }
+func (s *Store) home(id ID) string { return filepath.Join(s.layersDir(), string(id)) }
+
+// Dir is the host path of a layer's directory.
+func (s *Store) Dir(id ID) string { return filepath.Join(s.home(id), fsName) }
+
+// Has tells whether id is committed and all its bytes are certain to be there.
+func (s *Store) Has(id ID) bool {
+	if id.check() != nil {
+		return false
+	}
+	path := filepath.Join(s.home(id), metaName)
+	if _, ok := s.trust.sure.Load(id); ok {
+		var st unix.Stat_t
+		return unix.Lstat(path, &st) == nil // it may have been removed
+	}
+	m, err := readMeta(path)
+	if err != nil || !s.trust.covers(m) {
+		return false
+	}
+	s.trust.sure.Store(id, true)
+	return true
+}
+
+// UpperOf opens a committed layer's own directory, without what lies below it.
+func (s *Store) UpperOf(id ID) (*rootfs.Root, error) {
+	if err := s.require([]ID{id}); err != nil {
+		return nil, err
+	}
+	return rootfs.Open(s.Dir(id))
+}
+
+// require fails unless each layer is there and trusted.
+func (s *Store) require(stack []ID) error {
+	for _, id := range stack {
+		if err := id.check(); err != nil {
+			return err
+		}
+		if !s.Has(id) {
+			return fmt.Errorf("layer %s: %w", id, fs.ErrNotExist)
+		}
+	}
+	return nil
+}
+
+// Dirs are the host paths of a stack's layers, topmost first, folded where there are more than overlay
+// takes: for whoever mounts them read-only by himself.
+func (s *Store) Dirs(stack []ID) ([]string, error) {
+	stack, err := s.folded(stack)
+	if err != nil {
+		return nil, err
+	}
+	return s.topmostFirst(stack), nil
+}
+
+func (s *Store) topmostFirst(stack []ID) []string {
+	dirs := make([]string, 0, len(stack))
+	for i := len(stack) - 1; i >= 0; i-- {
+		dirs = append(dirs, s.Dir(stack[i]))
+	}
+	return dirs
+}
+
+// View opens the merged tree of a stack (bottom first), read-only. The caller closes it, which
+// also unmounts it: it was never attached anywhere. An empty stack is an empty directory.
+func (s *Store) View(stack []ID) (*rootfs.Root, error) {
+	dirs, err := s.Dirs(stack)
+	if err != nil {
+		return nil, err
+	}
+	switch len(dirs) {
+	case 0:
+		return s.readOnly(s.emptyDir())
+	case 1:
+		return s.readOnly(dirs[0])
+	}
+	f, err := s.mounts.overlay(s.overlayOptions(dirs))
+	if err != nil {
+		return nil, fmt.Errorf("view %d layers: %w", len(stack), err)
+	}
+	return rootfs.New(f), nil
+}
+
+// Lower is View, but nil for an empty stack.
+func (s *Store) Lower(stack []ID) (*rootfs.Root, error) {
+	if len(stack) == 0 {
+		return nil, nil // documented: no layers, no tree
+	}
+	return s.View(stack)
+}
+
+func (s *Store) readOnly(dir string) (*rootfs.Root, error) {
+	f, err := cloneReadOnly(dir)
+	if err != nil {
+		return nil, fmt.Errorf("view %s: %w", dir, err)
+	}
+	return rootfs.New(f), nil
+}
+
+func (s *Store) overlayOptions(lower []string) overlay {
+	return overlay{lower: lower, userXattr: s.cfg.UserXattr, scratch: s.scratch}
+}
+
+// List calls fn for each committed layer; its first error ends the list and is returned as it is.
+func (s *Store) List(fn func(ID, Info) error) error {
+	entries, err := os.ReadDir(s.layersDir())
+	if err != nil {
+		return fmt.Errorf("list layers: %w", err)
+	}
+	for _, e := range entries {
+		id := ID(e.Name())
+		if id.check() != nil {
+			continue
+		}
+		st, err := os.Lstat(filepath.Join(s.home(id), metaName))
+		if errors.Is(err, fs.ErrNotExist) {
+			if st, err = os.Lstat(s.home(id)); errors.Is(err, fs.ErrNotExist) {
+				continue // removed meanwhile
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("list layers: %w", err)
+		}
+		if err := fn(id, Info{Created: st.ModTime(), Trusted: s.Has(id)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Size is what a layer takes on the disk, in bytes of blocks. A file with several links counts once in
+// all: each link its share. The first call walks the layer; the result is kept beside it.
+func (s *Store) Size(id ID) (int64, error) {
+	if err := id.check(); err != nil {
+		return 0, err
+	}
+	path := filepath.Join(s.home(id), sizeName)
+	if data, err := os.ReadFile(path); err == nil {
+		var n int64
+		if _, err := fmt.Sscanf(string(data), "%d\n", &n); err == nil && n >= 0 && string(data) == fmt.Sprintf("%d\n", n) {
+			return n, nil
+		}
+	}
+	dir, err := os.Open(s.Dir(id))
+	if err != nil {
+		return 0, fmt.Errorf("size of layer %s: %w", id, err)
+	}
+	n, err := treeSize(dir) // closes dir
+	if err != nil {
+		return 0, fmt.Errorf("size of layer %s: %w", id, err)
+	}
+	// Not to have it kept (a full or read-only disk) costs the next caller a walk and nothing else.
+	_ = atomicfile.Write(path, fmt.Appendf(nil, "%d\n", n), atomicfile.Options{})
+	return n, nil
+}
+
+// Remove deletes a committed layer, unless it is pinned (ErrInUse). One that is not there is fine. The
+// layer is gone for others at once; what a kill leaves of it is swept.
+func (s *Store) Remove(id ID) error {
+	if err := s.remove(id); err != nil {
+		return fmt.Errorf("remove layer %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) remove(id ID) error {
+	if err := id.check(); err != nil {
+		return err
+	}
+	unlock, err := s.lockOut(id)
+	if err != nil {
+		return err
+	}
+	name := randomName()
+	err = os.Rename(s.home(id), filepath.Join(s.workDir(), name))
+	unlock()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return removeTree(filepath.Join(s.workDir(), name))
+}
+
+// Sweep removes the work of processes that died. It reads one directory, usually an empty one.
+func (s *Store) Sweep() error {
+	work, err := os.Open(s.workDir())
+	if err != nil {
+		return fmt.Errorf("sweep snapshots: %w", err)
+	}
+	defer work.Close()
+	names, err := work.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("sweep snapshots: %w", err)
+	}
+	for _, name := range names {
+		if err := s.sweepOne(name); err != nil {
+			return fmt.Errorf("sweep snapshots: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) sweepOne(name string) error {
+	path := filepath.Join(s.workDir(), name)
+	dir, err := openDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) { // nothing of ours has this form
+		return os.Remove(path)
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	free, err := filelock.Try(dir, filelock.Exclusive)
+	if err != nil || !free {
+		return err
+	}
+	// Between our open and our lock the owner may have committed it: then the name is gone, the
+	// descriptor leads to a good layer, and nothing may be removed through it.
+	if !sameFile(dir, path) {
+		return nil
+	}
+	return removeTree(path)
+}
+
+// Sync makes what is committed so far survive a power cut: one syncfs, then a durable note. It can take as
+// long as the machine needs to write its dirty pages, so it is called once, after a build has reported its
+// result, and may be left out: layers not covered are built again after the next boot.
+func (s *Store) Sync(ctx context.Context) error {
+	if err := s.trust.sync(ctx, s.dir); err != nil {
+		return fmt.Errorf("sync snapshots: %w", err)
+	}
+	return nil
+}
+
+// randomName names things in the work directory. It only has to be unlikely to collide: mkdir and rename decide.
+func randomName() string { return fmt.Sprintf("%016x", rand.Uint64()) } // not a secret
+
+func openDir(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func sameFile(f *os.File, path string) bool {
+	have, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	want, err := os.Lstat(path)
+	return err == nil && os.SameFile(have, want)
+}
+
+// isOverlayXattr tells overlay's own bookkeeping from attributes of the file.
+func isOverlayXattr(name string) bool {
+	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
+}

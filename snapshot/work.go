@@ -1,0 +1,275 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"gobuild/internal/filelock"
+	"gobuild/internal/rootfs"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names within a layer's home directory (work/<random> while it is made, layers/<id> when committed).
+const (
+	fsName   = "fs"   // the tree itself: overlay's upper directory
+	metaName = "meta" // which boot wrote it, see trust.go
+	sizeName = "size" // kept by Size
+	workName = "work" // with a number: overlay's work directories
+)
+
+// Work is a new layer in the making. It belongs to one goroutine and ends with Commit or Discard.
+type Work struct {
+	store *Store
+	home  string   // host path of work/<random>
+	lock  *os.File // the home directory, held by flock while this process lives
+	stack []ID     // bottom first, folded
+	root  *rootfs.Root
+	works int  // overlay work directories made
+	fresh bool // the last of them is unused
+	done  bool
+}
+
+// New begins a layer above stack (bottom first), whose layers must be committed. Pin them first.
+func (s *Store) New(stack []ID) (*Work, error) {
+	stack, err := s.folded(stack)
+	if err != nil {
+		return nil, fmt.Errorf("new layer: %w", err)
+	}
+	w, err := s.newWork(stack)
+	if err != nil {
+		return nil, fmt.Errorf("new layer: %w", err)
+	}
+	return w, nil
+}
+
+func (s *Store) newWork(stack []ID) (*Work, error) {
+	home, lock, err := s.scratch()
+	if err != nil {
+		return nil, err
+	}
+	w := &Work{store: s, home: home, lock: lock, stack: stack}
+	if err := w.makeUpper(); err != nil {
+		return nil, errors.Join(err, w.Discard())
+	}
+	if err := w.makeWorkDir(); err != nil {
+		return nil, errors.Join(err, w.Discard())
+	}
+	return w, nil
+}
+
+// scratch makes a directory in the work directory and locks it, so that no Sweep takes it.
+func (s *Store) scratch() (string, *os.File, error) {
+	for range maxNames {
+		home := filepath.Join(s.workDir(), randomName())
+		err := os.Mkdir(home, 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		if err := os.Chmod(home, 0o700); err != nil && !errors.Is(err, fs.ErrNotExist) { // whatever the umask
+			return "", nil, err
+		}
+		lock, err := openDir(home)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // swept before we had the lock
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		mine, err := filelock.Try(lock, filelock.Exclusive)
+		if err == nil && mine && sameFile(lock, home) {
+			return home, lock, nil
+		}
+		_ = lock.Close()
+		if err != nil {
+			return "", nil, err
+		}
+	}
+	return "", nil, fmt.Errorf("no free name in %s: %w", s.workDir(), fs.ErrExist)
+}
+
+func (w *Work) upper() string { return filepath.Join(w.home, fsName) }
+
+// makeUpper makes the top directory. The merged "/" has the attributes of the topmost directory alone, so
+// it starts with those of the layer below: a step that did not touch "/" must not change its mode.
+func (w *Work) makeUpper() error {
+	if err := os.Mkdir(w.upper(), 0o755); err != nil {
+		return err
+	}
+	upper, err := openDir(w.upper())
+	if err != nil {
+		return err
+	}
+	defer upper.Close() // nothing is written through it but attributes
+	if len(w.stack) == 0 {
+		return upper.Chmod(0o755) // by descriptor: the umask does not matter
+	}
+	below, err := openDir(w.store.Dir(w.stack[len(w.stack)-1]))
+	if err != nil {
+		return err
+	}
+	defer below.Close()
+	return copyDirAttributes(below, upper)
+}
+
+func (w *Work) workDir() string { return filepath.Join(w.home, workName+strconv.Itoa(w.works)) }
+
+// makeWorkDir gives overlay a work directory of its own: a volatile mount leaves a mark in it and refuses
+// the directory a second time (overlayfs.rst, "Volatile mount").
+func (w *Work) makeWorkDir() error {
+	w.works++
+	w.fresh = true
+	if err := os.Mkdir(w.workDir(), 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(w.workDir(), 0o700)
+}
+
+// Dirs are what a sandbox needs to mount the view by itself: the lower directories, topmost first (none
+// for an empty stack), the upper one, and an unused work directory. Not together with an open Root.
+func (w *Work) Dirs() (lower []string, upper, work string) {
+	if !w.fresh {
+		// Not to get one is seen by whoever mounts it: the directory is missing.
+		_ = w.makeWorkDir()
+	}
+	w.fresh = false
+	return w.store.topmostFirst(w.stack), w.upper(), w.workDir()
+}
+
+// Root opens the merged view for writing; later calls give the same. It belongs to the Work, which closes
+// it in Upper, Commit and Discard; to close it earlier is allowed.
+func (w *Work) Root() (*rootfs.Root, error) {
+	if w.root != nil {
+		return w.root, nil
+	}
+	if len(w.stack) == 0 {
+		return w.open(rootfs.Open(w.upper()))
+	}
+	if !w.fresh {
+		if err := w.makeWorkDir(); err != nil {
+			return nil, fmt.Errorf("open layer: %w", err)
+		}
+	}
+	w.fresh = false
+	o := w.store.overlayOptions(w.store.topmostFirst(w.stack))
+	o.upper, o.work = w.upper(), w.workDir()
+	f, err := w.store.mounts.overlay(o)
+	if err != nil {
+		return nil, fmt.Errorf("open layer above %d: %w", len(w.stack), err)
+	}
+	return w.open(rootfs.New(f), nil)
+}
+
+func (w *Work) open(r *rootfs.Root, err error) (*rootfs.Root, error) {
+	if err != nil {
+		return nil, fmt.Errorf("open layer: %w", err)
+	}
+	w.root = r
+	return r, nil
+}
+
+// Upper closes the view and opens the layer's own directory alone; the caller closes it.
+func (w *Work) Upper() (*rootfs.Root, error) {
+	if err := w.closeView(); err != nil {
+		return nil, err
+	}
+	return rootfs.Open(w.upper())
+}
+
+func (w *Work) closeView() error {
+	if w.root == nil {
+		return nil
+	}
+	err := w.root.Close()
+	w.root = nil
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("close view: %w", err)
+	}
+	return nil
+}
+
+// Commit closes the view and makes the layer available as id. When another process has committed id
+// meanwhile, that one stays, for equal ids are equal content, and this one is dropped. After an error the
+// Work still has to be discarded.
+func (w *Work) Commit(id ID) error {
+	if err := w.commit(id); err != nil {
+		return fmt.Errorf("commit layer %s: %w", id, err)
+	}
+	return nil
+}
+
+func (w *Work) commit(id ID) error {
+	if w.done {
+		return errors.New("the layer is committed or discarded already")
+	}
+	if err := id.check(); err != nil {
+		return err
+	}
+	if err := w.closeView(); err != nil {
+		return err
+	}
+	for ; w.works > 0; w.works-- {
+		if err := removeTree(w.workDir()); err != nil {
+			return err
+		}
+	}
+	w.fresh = false
+	if w.store.Has(id) {
+		return w.Discard()
+	}
+	// After the last byte of the tree: the time in it says what a later sync covers.
+	if err := w.store.trust.writeMeta(filepath.Join(w.home, metaName)); err != nil {
+		return err
+	}
+	return w.publish(id)
+}
+
+// publish renames the home to its place. What may be there already is either trusted, and wins, or left
+// by a power cut, and is swapped for ours.
+func (w *Work) publish(id ID) error {
+	target := w.store.home(id)
+	for range maxNames {
+		err := os.Rename(w.home, target) // fails on a directory that is not empty
+		if err == nil {
+			w.done = true
+			return w.lock.Close()
+		}
+		if !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {
+			return err
+		}
+		if w.store.Has(id) {
+			return w.Discard()
+		}
+		old := filepath.Join(w.store.workDir(), randomName())
+		if err := os.Rename(target, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		} else if err == nil {
+			if err := removeTree(old); err != nil {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("%s: %w", target, fs.ErrExist)
+}
+
+// Discard closes the view and removes everything. After Commit, or a second time, it does nothing, so it
+// can be deferred.
+func (w *Work) Discard() error {
+	if w.done {
+		return nil
+	}
+	w.done = true
+	err := w.closeView()
+	err = errors.Join(err, removeTree(w.home), w.lock.Close())
+	if err != nil {
+		return fmt.Errorf("discard layer: %w", err)
+	}
+	return nil
+}

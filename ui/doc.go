@@ -1,0 +1,47 @@
+// Package ui shows what a build does.
+//
+// It gives one type, [Printer], that turns builder events and errors into text
+// for people (plain) or objects for programs (rawjson):
+//
+//	p := ui.New(os.Stderr, ui.Options{Mode: ui.Plain, Color: ui.DefaultTheme()})
+//	opt.Progress = p.Event
+//	res, err := b.Build(ctx, opt)
+//	if err != nil {
+//		p.Fail(err)
+//	}
+//
+// # Promises
+//
+// Every write is whole lines of one step, so that parallel stages never mix
+// within a line. Text that comes from outside (output of a RUN, names, file
+// contents, messages of servers) passes one escaper before it reaches the
+// writer: no control byte but the newline and SGR colours survives, invalid
+// UTF-8 and bidirectional controls are shown as escapes, and output of a step
+// always stands behind the step's own prefix, so it cannot imitate a line of
+// gobuild. Memory is bounded whatever a step prints. Nothing is clipped: a line
+// without end is shown in pieces. Methods may be called from several goroutines.
+//
+// A writer that fails is given up silently: losing the view never fails a build.
+//
+// # The rawjson form
+//
+// One object per line: {"v":1,"type":T,"time":RFC3339,...}. Types and fields
+// only grow; a reader must ignore those it does not know. T is one of
+//
+//	step_start  step
+//	output      step, stream, data (or dataBase64 when the bytes are not UTF-8)
+//	step_done   step, cached, durationNs, digest, bytes, message when it failed
+//	cache       step, hit, reason, details
+//	transfer    name, bytes, total
+//	notice      message
+//	warning     rule, message, line
+//	error       category, message, hint, file, ranges, step, exitCode, stderrTail, others
+//	done        digest, config, tags, steps, cachedSteps, totalSteps, durationNs
+//
+// where step is {"stage","number","total","text","line"}.
+//
+// # What it does not do
+//
+// It decides nothing: exit codes, flags, the environment and the standard
+// streams belong to cmd/build, and events to builder.
+package ui

@@ -1,0 +1,273 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"gobuild/builder"
+)
+
+// plainView turns events into lines (FEATURES O3). It is guarded by Printer.mu.
+type plainView struct {
+	opt       *Options
+	out       []string // clean lines ready to be written
+	steps     map[*builder.StepInfo]*stepView
+	last      *builder.StepInfo    // step of the line printed last, nil when it was no step's
+	transfers map[string]time.Time // when each running transfer was shown last
+	unnamed   builder.StepInfo     // stands for the step of events that have none
+}
+
+// stepView is one running step.
+type stepView struct {
+	name    string // "[stage 3/9]"
+	streams map[string]*cleaner
+	order   []string // streams as they appeared
+}
+
+func (v *plainView) event(e builder.Event) {
+	if e.Step == nil {
+		e.Step = &v.unnamed
+	}
+	switch e.Type {
+	case builder.EventStepStart:
+		v.step(e.Step)
+	case builder.EventOutput:
+		v.output(e)
+	case builder.EventStepDone:
+		v.stepDone(e)
+	case builder.EventCache:
+		v.cache(e)
+	case builder.EventTransfer:
+		v.transfer(e)
+	case builder.EventNotice:
+		v.remark("notice: " + Text(e.Text))
+	case builder.EventWarning:
+		v.warning(e)
+	case builder.EventDone:
+		v.done(e.Result)
+	}
+}
+
+// step returns the view of a step, and prints its header when it is new.
+func (v *plainView) step(s *builder.StepInfo) *stepView {
+	if st, ok := v.steps[s]; ok {
+		return st
+	}
+	stage := ""
+	if s.Stage != "" {
+		stage = "[" + Line(s.Stage) + "] "
+	}
+	st := &stepView{name: stepName(s), streams: map[string]*cleaner{}}
+	v.steps[s] = st
+	v.out = append(v.out, v.opt.Color.paint(v.opt.Color.Run,
+		fmt.Sprintf("Step %d/%d %s: %s", s.Number, s.Total, stage, cut(Line(s.Text)))))
+	v.last = s
+	return st
+}
+
+// stepName is the prefix of a step's output lines: "[stage 3/9]".
+func stepName(s *builder.StepInfo) string {
+	if s.Stage == "" {
+		return fmt.Sprintf("[%d/%d]", s.Number, s.Total)
+	}
+	return fmt.Sprintf("[%s %d/%d]", Line(s.Stage), s.Number, s.Total)
+}
+
+func (v *plainView) output(e builder.Event) {
+	st := v.step(e.Step)
+	c := st.streams[e.Stream]
+	if c == nil {
+		c = &cleaner{color: v.opt.Color.Enabled(), emit: func(line string) {
+			v.out = append(v.out, strings.TrimRight(st.name+" "+line, " "))
+			v.last = e.Step
+		}}
+		st.streams[e.Stream] = c
+		st.order = append(st.order, e.Stream)
+	}
+	c.Write(e.Data)
+}
+
+// result adds a line of gobuild's own about a step. It starts with the arrow,
+// which no output line can; when another step printed in between, it names the step.
+func (v *plainView) result(s *builder.StepInfo, st *stepView, text string) {
+	arrow := " ---> "
+	if v.last != s {
+		arrow += st.name + " "
+	}
+	v.out = append(v.out, arrow+text)
+	v.last = s
+}
+
+func (v *plainView) stepDone(e builder.Event) {
+	st := v.step(e.Step)
+	st.flush()
+	delete(v.steps, e.Step)
+	switch {
+	case e.Err != nil:
+		v.result(e.Step, st, v.opt.Color.paint(v.opt.Color.Error,
+			fmt.Sprintf("failed after %s: %s", formatDuration(e.Duration), cut(firstLine(e.Err.Error())))))
+	case e.Cached:
+		v.result(e.Step, st, "Using cache")
+	default:
+		v.result(e.Step, st, strings.TrimLeft(fmt.Sprintf("%s %s +%s", shortID(e.Digest),
+			formatDuration(e.Duration), formatSize(e.Bytes)), " "))
+	}
+}
+
+// flush emits the unfinished lines of a step.
+func (st *stepView) flush() {
+	for _, name := range st.order {
+		st.streams[name].Flush()
+	}
+}
+
+// flushAll emits what steps that will not end have left, so that nothing they printed is lost.
+func (v *plainView) flushAll() {
+	for s, st := range v.steps {
+		st.flush()
+		delete(v.steps, s)
+	}
+}
+
+func (v *plainView) cache(e builder.Event) {
+	st := v.step(e.Step)
+	word := "MISS"
+	if e.Cached {
+		word = "HIT"
+	}
+	text := word
+	if e.Text != "" {
+		text += ": " + cut(Line(e.Text))
+	}
+	v.result(e.Step, st, text)
+	if !v.opt.Explain {
+		return
+	}
+	for _, l := range e.Lines {
+		v.out = append(v.out, "        "+cut(Line(l)))
+	}
+}
+
+// transferEvery is how often a running transfer is reported.
+const transferEvery = 5 * time.Second
+
+func (v *plainView) transfer(e builder.Event) {
+	shown, known := v.transfers[e.Text]
+	done := e.Total > 0 && e.Bytes >= e.Total
+	if known && !done && e.Time.Sub(shown) < transferEvery {
+		return
+	}
+	if done {
+		delete(v.transfers, e.Text)
+	} else {
+		if len(v.transfers) >= maxTransfers {
+			clear(v.transfers)
+		}
+		v.transfers[e.Text] = e.Time
+	}
+	size := formatSize(e.Bytes)
+	switch {
+	case done:
+		size += ", done"
+	case e.Total > 0:
+		size += " of " + formatSize(e.Total)
+	}
+	v.remark(cut(Line(e.Text)) + ": " + size)
+}
+
+func (v *plainView) warning(e builder.Event) {
+	text := "warning: "
+	if e.Rule != "" {
+		text += Line(e.Rule) + ": "
+	}
+	text += Text(e.Text)
+	if e.Line > 0 {
+		text += fmt.Sprintf(" (line %d)", e.Line)
+	}
+	v.remark(v.opt.Color.paint(v.opt.Color.Warning, text))
+}
+
+// remark adds lines that belong to no step.
+func (v *plainView) remark(text string) {
+	v.out = append(v.out, strings.Split(text, "\n")...)
+	v.last = nil
+}
+
+func (v *plainView) done(r *builder.Result) {
+	v.flushAll()
+	if r == nil {
+		return
+	}
+	if id := r.ID(); id != "" {
+		v.remark("Successfully built " + shortID(string(id)))
+	}
+	for _, t := range r.Tags {
+		v.remark("Successfully tagged " + Line(t))
+	}
+	for _, p := range r.Pushed {
+		v.remark("Successfully pushed " + Line(p))
+	}
+	v.remark(summary(r))
+}
+
+// summary is the line of FEATURES O9.
+func summary(r *builder.Result) string {
+	cached, peak := 0, int64(0)
+	for _, s := range r.Steps {
+		if s.Cached {
+			cached++
+		}
+		peak = max(peak, s.PeakMem)
+	}
+	text := fmt.Sprintf("Total %s, cached %d/%d", formatDuration(r.Elapsed), cached, len(r.Steps))
+	if len(r.Pushed) > 0 {
+		text += fmt.Sprintf(", pushed %d", len(r.Pushed))
+	}
+	if peak > 0 {
+		text += ", peak memory " + formatSize(peak)
+	}
+	if n := len(r.Warnings); n == 1 {
+		text += ", 1 warning"
+	} else if n > 1 {
+		text += fmt.Sprintf(", %d warnings", n)
+	}
+	return text
+}
+
+// shortID is the form of a digest in a log: the first twelve hex digits.
+func shortID(d string) string {
+	_, hex, ok := strings.Cut(d, ":")
+	if !ok {
+		hex = d
+	}
+	return Line(hex[:min(len(hex), 12)])
+}
+
+func formatDuration(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}
+
+func formatSize(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
+
+func firstLine(s string) string {
+	first, _, _ := strings.Cut(s, "\n")
+	return Line(first)
+}
+
+// cut shortens a line of a message that nobody would read to its end.
+func cut(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	n := maxText
+	for n > 0 && s[n]&0xc0 == 0x80 { // not inside a UTF-8 sequence
+		n--
+	}
+	return s[:n] + "..."
+}
