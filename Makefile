@@ -9,7 +9,7 @@ CASES        ?= ../shared/cases
 FUZZTIME     ?= 5m
 LINT_VERSION := v2.15.0
 LINT         := .bin/golangci-lint-$(LINT_VERSION)
-TEST_NEEDS   := git openssh-client bzip2 xz-utils curl python3 gcc libc6-dev busybox-static docker-registry skopeo umoci iproute2 iptables slirp4netns uidmap
+TEST_NEEDS   := git openssh-client bzip2 xz-utils zstd curl python3 gcc libc6-dev busybox-static docker-registry skopeo umoci strace e2fsprogs
 DEMO_NEEDS   := busybox-static docker-registry skopeo umoci curl ca-certificates
 BENCH_NEEDS  := busybox-static tar pigz zstd
 
@@ -32,7 +32,7 @@ fuzz-short: ; .ci/fuzz 10s
 lint:       $(LINT) ; .ci/step lint $(LINT) run ./...
 bench:      build ; .ci/packages $(BENCH_NEEDS) && $(GO) run ./bench -gobuild bin/gobuild $(BENCHFLAGS)
 generate:   ; $(GO) generate ./...
-check:      vet tidy example ; test -z "$$(gofmt -l . | tee /dev/stderr)" && $(GO) test .
+check:      vet tidy example ; f=$$(gofmt -l .); test -z "$$f" || { echo "not gofmt-ed:" $$f; false; }; $(GO) test .
 clean:      ; rm -rf bin .demo bench/out.json
 
 $(LINT):    ; GOBIN=$(CURDIR)/.bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) && mv .bin/golangci-lint $@

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -114,7 +113,11 @@ func (b *Builder) read(ctx context.Context, desc ocispec.Descriptor) (ocispec.Ma
 
 func imageKey(id string) cache.Key { return cache.NewKey("image").Add("id", id).Key() }
 
-var idForm = regexp.MustCompile(`^(sha256:)?[0-9a-f]{6,64}$`)
+// idForm says whether a word can be an image's id, or enough of its beginning.
+func idForm(text string) bool {
+	hex := strings.TrimPrefix(text, "sha256:")
+	return len(hex) >= 6 && len(hex) <= 64 && strings.Trim(hex, "0123456789abcdef") == ""
+}
 
 // find looks an image of the store up by name, by digest, or by the beginning of its id.
 func (b *Builder) find(ctx context.Context, text string) (name string, desc ocispec.Descriptor, err error) {
@@ -123,7 +126,7 @@ func (b *Builder) find(ctx context.Context, text string) (name string, desc ocis
 			return ref.String(), desc, nil
 		}
 	}
-	if idForm.MatchString(text) {
+	if idForm(text) {
 		if name, desc, ok := b.findID(ctx, "sha256:"+strings.TrimPrefix(text, "sha256:")); ok {
 			return name, desc, nil
 		}

@@ -67,7 +67,7 @@ func (cp *copier) setChmod() error {
 		return nil
 	}
 	if octal, err := strconv.ParseUint(spec, 8, 32); err == nil {
-		cp.made = uint32(octal)
+		cp.made = uint32(octal) & 0o777 // BuildKit gives directories that it makes no special bits
 		cp.mode = func(uint32, bool) uint32 { return uint32(octal) }
 		return nil
 	}

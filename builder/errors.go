@@ -130,7 +130,10 @@ func isEnvironment(err error) bool {
 }
 
 func environmentHint(err error) string {
+	var missing *buildcontext.NotFoundError
 	switch {
+	case errors.As(err, &missing):
+		return "sources are looked up from the top of the build context (or of --from), not from the folder of the Dockerfile"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return "free space on the file system of --root (`gobuild du` shows what it holds, `gobuild prune` removes what is not needed), or name another with --root"
 	case errors.Is(err, unix.EMFILE):

@@ -2,7 +2,6 @@ package builder
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -48,7 +47,13 @@ func (sr *stageRun) explain(slot string, key cache.Key) (string, []string) {
 	return first, details
 }
 
-var secretName = regexp.MustCompile(`(?i)(^|_)(apikey|auth|credentials?|key|password|pword|passwd|secret|token)(_|$)`)
+// secretWords are those of lint SecretsUsedInArgOrEnv (FEATURES E24).
+var secretWords = []string{"apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"}
+
+// secretName says whether a variable's value should not be shown.
+func secretName(name string) bool {
+	return slices.ContainsFunc(strings.Split(strings.ToLower(name), "_"), func(word string) bool { return slices.Contains(secretWords, word) })
+}
 
 // describe words one changed line; the parent line and digests of whole selections say nothing to a reader.
 func describe(c cache.Change) string {
@@ -59,7 +64,7 @@ func describe(c cache.Change) string {
 	case "file":
 		return fmt.Sprintf("%s %s", name, changed(c, false))
 	case "env":
-		return fmt.Sprintf("%s %s", name, changed(c, !secretName.MatchString(name)))
+		return fmt.Sprintf("%s %s", name, changed(c, !secretName(name)))
 	case "mount":
 		return fmt.Sprintf("mount %s %s", name, changed(c, false))
 	}

@@ -57,7 +57,7 @@ func (c *copier) entry(e Entry) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // written to by *at calls, which report for themselves
+	defer dir.Close()
 	at := int(dir.Fd())
 	switch e.Info.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
@@ -87,7 +87,7 @@ func (c *copier) directory(e Entry, at int, name, to string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written through it
+	defer unix.Close(fd)
 	c.dirs = append(c.dirs, copiedDir{path: to, info: e.Info})
 	return c.copyXattrs(e, fd)
 }
@@ -97,7 +97,7 @@ func (c *copier) finishDir(d copiedDir) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // nothing was written through it
+	defer f.Close()
 	fd := int(f.Fd())
 	if err := c.chown(fd, "", d.info, unix.AT_EMPTY_PATH); err != nil {
 		return err
@@ -113,7 +113,7 @@ func (c *copier) regular(e Entry, at int, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer src.Close() //nolint:errcheck // nothing was written
+	defer src.Close()
 	fd, err := unix.Openat(at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err

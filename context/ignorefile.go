@@ -53,7 +53,7 @@ func readGiven(name string) ([]byte, error) {
 	if err != nil {
 		return nil, &IgnoreError{File: name, Err: errnoOf(err)}
 	}
-	defer probe.Close() //nolint:errcheck // nothing was written
+	defer probe.Close()
 	if err := regular(probe, name); err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func readInside(dir, rel, shown string) ([]byte, error) {
 	if err != nil {
 		return nil, &IgnoreError{File: shown, Err: err}
 	}
-	defer root.Close() //nolint:errcheck // nothing was written
+	defer root.Close()
 	if err := staysInside(root, rel); err != nil {
 		return nil, &IgnoreError{File: shown, Err: err}
 	}
@@ -134,7 +134,7 @@ func regular(f *os.File, name string) error {
 
 // readBounded closes f.
 func readBounded(f *os.File, name string) ([]byte, error) {
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	if err := regular(f, name); err != nil {
 		return nil, err
 	}

@@ -22,7 +22,8 @@ type Info struct {
 func (t *Tree) info(st *unix.Stat_t) Info {
 	i := Info{
 		Mode: st.Mode, UID: st.Uid, GID: st.Gid, Size: st.Size, Mtime: st.Mtim,
-		Rdev: st.Rdev, Ino: st.Ino, Dev: st.Dev, Nlink: uint64(st.Nlink), ctime: st.Ctim,
+		Rdev: st.Rdev, Ino: st.Ino, Dev: st.Dev, Nlink: uint64(st.Nlink), //nolint:unconvert // uint32 on arm64
+		ctime: st.Ctim,
 	}
 	if !t.opt.Owner {
 		i.UID, i.GID = 0, 0

@@ -93,7 +93,7 @@ func (t *Tree) near(dir, name string) []string {
 	if err != nil {
 		return nil
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	names, err := readNames(int(f.Fd()), make([]byte, 32<<10))
 	if err != nil || len(names) > maxNearScan {
 		return nil
@@ -105,7 +105,7 @@ func (t *Tree) near(dir, name string) []string {
 	var found []scored
 	for _, d := range names {
 		score, ok := likeness(name, d.name)
-		if ignored, _ := t.opt.Ignore.Match(path.Join(dir, d.name)); !ok || ignored {
+		if ignored, _ := t.opt.Ignore.Match(path.Join(dir, d.name)); !ok || ignored || d.name == name {
 			continue
 		}
 		found = append(found, scored{d.name, score})

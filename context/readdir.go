@@ -1,6 +1,7 @@
 package buildcontext
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -29,12 +30,7 @@ const (
 // readNames reads the names of a directory, sorted by bytes. All names share one string: a
 // directory of a million names costs one allocation of their size, not a million.
 func readNames(fd int, buf []byte) ([]dirent, error) {
-	type span struct {
-		end int
-		typ uint8
-	}
-	var arena []byte
-	var spans []span
+	var l nameList
 	for {
 		n, err := unix.Getdents(fd, buf)
 		if errors.Is(err, unix.EINTR) {
@@ -44,34 +40,56 @@ func readNames(fd int, buf []byte) ([]dirent, error) {
 			return nil, err
 		}
 		if n <= 0 {
-			break
+			return l.sorted(), nil
 		}
-		for rec := buf[:n]; len(rec) > direntName; {
-			size := int(binary.NativeEndian.Uint16(rec[direntReclen:]))
-			if size <= direntName || size > len(rec) {
-				return nil, unix.EIO // the kernel does not do that; a FUSE server might try
-			}
-			name := rec[direntName:size]
-			if end := slices.Index(name, 0); end >= 0 {
-				name = name[:end]
-			}
-			if s := string(name); s != "." && s != ".." && s != "" {
-				arena = append(arena, name...)
-				spans = append(spans, span{end: len(arena), typ: rec[direntType]})
-			}
-			rec = rec[size:]
-		}
-		if len(arena) > maxDirBytes {
-			return nil, errDirTooBig
+		if err := l.add(buf[:n]); err != nil {
+			return nil, err
 		}
 	}
-	all := unsafe.String(unsafe.SliceData(arena), len(arena)) // arena is not written to again
-	out := make([]dirent, len(spans))
+}
+
+// nameList collects names one behind the other.
+type nameList struct {
+	arena []byte
+	spans []span
+}
+
+type span struct {
+	end int // in the arena; a name starts where the one before ends
+	typ uint8
+}
+
+// add takes the records of one getdents64 call.
+func (l *nameList) add(records []byte) error {
+	for len(records) > direntName {
+		size := int(binary.NativeEndian.Uint16(records[direntReclen:]))
+		if size <= direntName || size > len(records) {
+			return unix.EIO // the kernel does not do that; a FUSE server might try
+		}
+		name := records[direntName:size]
+		if end := bytes.IndexByte(name, 0); end >= 0 {
+			name = name[:end]
+		}
+		if s := string(name); s != "." && s != ".." && s != "" {
+			l.arena = append(l.arena, name...)
+			l.spans = append(l.spans, span{end: len(l.arena), typ: records[direntType]})
+		}
+		records = records[size:]
+	}
+	if len(l.arena) > maxDirBytes {
+		return errDirTooBig
+	}
+	return nil
+}
+
+func (l *nameList) sorted() []dirent {
+	all := unsafe.String(unsafe.SliceData(l.arena), len(l.arena)) // the arena is not written to again
+	out := make([]dirent, len(l.spans))
 	start := 0
-	for i, s := range spans {
+	for i, s := range l.spans {
 		out[i] = dirent{name: all[start:s.end], typ: s.typ}
 		start = s.end
 	}
 	slices.SortFunc(out, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
-	return out, nil
+	return out
 }

@@ -151,7 +151,7 @@ func readStatFile(name string) []byte {
 	if err != nil {
 		return nil
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	const frame = len(statMagic) + sha256.Size
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() || st.Size() < int64(frame) || st.Size() > int64(frame+maxStatEntries*entrySize) {

@@ -14,62 +14,62 @@ import (
 
 // fill makes a tree from lines: "dir/" a directory, "a -> b" a link, "a = text"
 // a file with content, "a" a file that contains its own name. Parents are made.
-func fill(t testing.TB, dir string, lines ...string) string {
-	t.Helper()
+func fill(tb testing.TB, dir string, lines ...string) string {
+	tb.Helper()
 	for _, line := range lines {
 		name, target, isLink := strings.Cut(line, " -> ")
 		file, content, hasContent := strings.Cut(name, " = ")
 		p := filepath.Join(dir, file)
 		if strings.HasSuffix(file, "/") {
-			check(t, os.MkdirAll(p, 0o755))
+			check(tb, os.MkdirAll(p, 0o755))
 			continue
 		}
-		check(t, os.MkdirAll(filepath.Dir(p), 0o755))
+		check(tb, os.MkdirAll(filepath.Dir(p), 0o755))
 		switch {
 		case isLink:
-			check(t, os.Symlink(target, p))
+			check(tb, os.Symlink(target, p))
 		case hasContent:
-			check(t, os.WriteFile(p, []byte(content), 0o644))
+			check(tb, os.WriteFile(p, []byte(content), 0o644))
 		default:
-			check(t, os.WriteFile(p, []byte(file), 0o644))
+			check(tb, os.WriteFile(p, []byte(file), 0o644))
 		}
 	}
 	return dir
 }
 
-func check(t testing.TB, err error) {
-	t.Helper()
+func check(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func open(t testing.TB, dir string, opt Options) *Tree {
-	t.Helper()
+func open(tb testing.TB, dir string, opt Options) *Tree {
+	tb.Helper()
 	tree, err := Open(dir, opt)
-	check(t, err)
-	t.Cleanup(func() { _ = tree.Close() })
+	check(tb, err)
+	tb.Cleanup(func() { _ = tree.Close() })
 	return tree
 }
 
-func ignoring(t testing.TB, lines ...string) Options {
-	t.Helper()
+func ignoring(tb testing.TB, lines ...string) Options {
+	tb.Helper()
 	ig, err := ParseIgnore(".dockerignore", []byte(strings.Join(lines, "\n")))
-	check(t, err)
+	check(tb, err)
 	return Options{Ignore: ig, IgnoreFile: ".dockerignore"}
 }
 
-func sel(t testing.TB, tree *Tree, q Query) *Selection {
-	t.Helper()
+func sel(tb testing.TB, tree *Tree, q Query) *Selection {
+	tb.Helper()
 	q.FollowNamed = true
-	s, err := tree.Select(t.Context(), q)
-	check(t, err)
+	s, err := tree.Select(tb.Context(), q)
+	check(tb, err)
 	return s
 }
 
 // walked lists what a walk of the selection visits, as DEST paths with kinds.
-func walked(t testing.TB, tree *Tree, s *Selection, excludes ...string) []string {
-	t.Helper()
+func walked(tb testing.TB, tree *Tree, s *Selection, excludes ...string) []string {
+	tb.Helper()
 	var out []string
 	for _, src := range s.Sources {
 		for _, m := range src.Matches {
@@ -87,7 +87,7 @@ func walked(t testing.TB, tree *Tree, s *Selection, excludes ...string) []string
 				out = append(out, name)
 				return nil
 			}
-			check(t, tree.Walk(t.Context(), m, excludes, visit))
+			check(tb, tree.Walk(tb.Context(), m, excludes, visit))
 		}
 	}
 	return out
@@ -100,15 +100,15 @@ func equal(t *testing.T, got, want []string) {
 	}
 }
 
-func sum(t testing.TB, tree *Tree, paths ...string) SelectionDigest {
-	t.Helper()
-	return digestOf(t, tree, Query{Paths: paths})
+func sum(tb testing.TB, tree *Tree, paths ...string) SelectionDigest {
+	tb.Helper()
+	return digestOf(tb, tree, Query{Paths: paths})
 }
 
-func digestOf(t testing.TB, tree *Tree, q Query) SelectionDigest {
-	t.Helper()
-	d, err := tree.Digest(t.Context(), sel(t, tree, q), q.Excludes)
-	check(t, err)
+func digestOf(tb testing.TB, tree *Tree, q Query) SelectionDigest {
+	tb.Helper()
+	d, err := tree.Digest(tb.Context(), sel(tb, tree, q), q.Excludes)
+	check(tb, err)
 	return d
 }
 
@@ -173,15 +173,15 @@ func TestC7_SocketsAreSkippedWithOneNotice(t *testing.T) {
 	equal(t, notices, []string{"/d/s: socket skipped"})
 }
 
-func sock(t testing.TB, p string) {
-	t.Helper()
+func sock(tb testing.TB, p string) {
+	tb.Helper()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	check(t, err)
+	check(tb, err)
 	defer unix.Close(fd)
 	dir, err := os.Open(filepath.Dir(p))
-	check(t, err)
+	check(tb, err)
 	defer dir.Close()
-	check(t, unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(p))}))
+	check(tb, unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(p))}))
 }
 
 // old sets a clock far enough in the future that nothing just written is racy.

@@ -102,7 +102,7 @@ func (w *walker) start(m Match) error {
 		if err != nil {
 			return err
 		}
-		defer d.Close() //nolint:errcheck // nothing was written
+		defer d.Close()
 		dir, name = d, n
 	}
 	var st unix.Stat_t
@@ -455,7 +455,7 @@ func (t *Tree) visitOne(p, rel string, fn func(Entry) error) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // nothing was written
+	defer dir.Close()
 	var st unix.Stat_t
 	if err := lstatat(int(dir.Fd()), name, &st); err != nil {
 		return &fs.PathError{Op: "stat", Path: p, Err: err}

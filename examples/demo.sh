@@ -7,17 +7,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-gobuild=$PWD/bin/gobuild
-state=$PWD/.demo
+gobuild=bin/gobuild
+state=.demo
 go_version=$(go env GOVERSION | sed 's/^go//; s/ .*//')
 busybox_version=$(busybox | sed -n '1s/^BusyBox v\([0-9.]*\).*/\1/p')
 bases=$state/bases-go$go_version-busybox$busybox_version-$(go env GOARCH) # another toolchain gets other bases
-root=$bases/root
 work=$state/work
+export GOBUILD_ROOT=$bases/root # as --root
+export no_proxy=127.0.0.1        # curl would ask a proxy even for loopback
 pids=()
 
 say() { printf '\n=== %s\n' "$*"; }
-run() { printf '$ %s\n' "${*//"$PWD"\//}"; "$@"; }
+run() { printf '$ %s\n' "$*"; "$@"; }
 fail() { echo "demo: $*" >&2; exit 1; }
 
 # Ends what this script started, by process id, also when a step fails.
@@ -28,7 +29,7 @@ finish() {
 		kill -TERM "$pid" 2>/dev/null || continue
 		wait "$pid" 2>/dev/null || true
 	done
-	[ "$status" -eq 0 ] || echo "demo: failed with status $status; logs are in ${work#"$PWD"/}" >&2
+	[ "$status" -eq 0 ] || echo "demo: failed with status $status; logs are in $work" >&2
 	exit "$status"
 }
 trap finish EXIT
@@ -67,9 +68,10 @@ say "A registry on loopback"
 cat >"$work/registry.yml" <<-YML
 	version: 0.1
 	log: {level: info, accesslog: {disabled: true}}
-	storage: {filesystem: {rootdirectory: $bases/registry}}
+	storage: {filesystem: {rootdirectory: $PWD/$bases/registry}}
 	http: {addr: "127.0.0.1:0"}
 YML
+: >"$work/registry.log"
 docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
 pids+=($!)
 registry=$(listening "$work/registry.log" "${pids[-1]}") || fail "the registry did not start"
@@ -105,7 +107,7 @@ say "The build: examples/httpserver/Dockerfile"
 cat examples/httpserver/Dockerfile
 cp -r examples/httpserver "$work/httpserver"
 image=$registry/httpserver:1.0
-build=("$gobuild" build --root "$root" -t "$image"
+build=("$gobuild" build -t "$image"
 	--build-arg "GO_VERSION=$go_version" --build-arg "BUSYBOX_VERSION=$busybox_version"
 	--build-context "$golang_context" --build-context "$busybox_context")
 seconds "${build[@]}" --no-cache "$work/httpserver"
@@ -117,7 +119,8 @@ cached=$took
 echo "(took $cached s)"
 
 say "One source line edited: what runs again, and why"
-run sed -i 's/hello from gobuild/hello again from gobuild/' "$work/httpserver/main.go"
+greeting="hello at $(date +%T)" # a text that no earlier demo built, or it would be cached
+run sed -i "s/hello from gobuild/$greeting/" "$work/httpserver/main.go"
 seconds "${build[@]}" --explain "$work/httpserver"
 edited=$took
 
@@ -133,19 +136,22 @@ run ls -l "$work/bundle/rootfs/usr/local/bin/server"
 grep -q '^app:' "$work/bundle/rootfs/etc/passwd" || fail "the unpacked image lacks the user that RUN added"
 
 say "A push over HTTP"
-run "$gobuild" push --root "$root" "$image"
+run "$gobuild" push "$image"
 run curl -fsS "http://$registry/v2/_catalog"
 curl -fsS "http://$registry/v2/_catalog" | grep -q '"httpserver"' || fail "the registry does not list the image"
 
 say "The pushed image, pulled into an empty state directory and started in gobuild's sandbox"
 fresh=$work/fresh
 run "$gobuild" pull --root "$fresh" "$image"
-echo "\$ gobuild run --root ${fresh#"$PWD"/} --network=host $image server 127.0.0.1:0 &"
+: >"$work/server.log"
+echo "\$ $gobuild run --root $fresh --network=host $image server 127.0.0.1:0 &"
 "$gobuild" run --root "$fresh" --network=host "$image" server 127.0.0.1:0 >"$work/server.log" 2>&1 &
 pids+=($!)
 server=$(listening "$work/server.log" "${pids[-1]}") || fail "the server did not start"
-answer=$(run curl -fsS --max-time 10 "http://$server/" | tee /dev/stderr | tail -n 1)
-[ "$answer" = "hello again from gobuild, as user 10001" ] || fail "unexpected answer: $answer"
+echo "\$ curl http://$server/"
+answer=$(curl -fsS --max-time 10 "http://$server/")
+echo "$answer"
+[ "$answer" = "$greeting, as user 10001" ] || fail "unexpected answer: $answer"
 
 say "Summary"
 cat <<TEXT

@@ -277,8 +277,7 @@ func TestH29_ManyGzipMembers(t *testing.T) {
 	}
 }
 
-// Row H-37: time grows linearly. Entries are counted rather than seconds where
-// the machine is busy, so the bound is generous.
+// Row H-37: twice the entries take at most 2.5 times as long.
 func TestH37_UnpackIsLinear(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow")
@@ -316,8 +315,14 @@ func TestH37_UnpackIsLinear(t *testing.T) {
 			must(t, err)
 			return time.Since(start)
 		}
-		once, twice := took(2000), took(4000)
-		if twice > 4*once+200*time.Millisecond {
+		var once, twice time.Duration
+		for range 4 { // other work on the machine makes single runs slow
+			once, twice = took(1000), took(2000)
+			if twice <= 5*once/2 {
+				break
+			}
+		}
+		if twice > 5*once/2 {
 			t.Errorf("%s: %v for n, %v for 2n", name, once, twice)
 		}
 	}

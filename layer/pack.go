@@ -33,13 +33,10 @@ const (
 // compression. With lower, upper is an overlay upper directory (character
 // devices 0:0 and opaque marks are deletions) and lower the merged tree below
 // it; without, upper is a plain tree that is stored whole. Neither tree may
-// change meanwhile: what is seen to change is ErrChanged.
+// change meanwhile: what is seen to change is ErrChanged. Errors name the path;
+// the caller says which layer it is of.
 func Pack(ctx context.Context, w io.Writer, upper, lower *rootfs.Root, opt PackOptions) (Packed, error) {
-	p, err := pack(ctx, w, upper, lower, opt, false)
-	if err != nil {
-		return Packed{}, fmt.Errorf("pack layer: %w", err)
-	}
-	return p, nil
+	return pack(ctx, w, upper, lower, opt, false)
 }
 
 // Export writes a whole tree as a plain tar. Unlike in a layer, names that
@@ -67,7 +64,7 @@ func Recompress(ctx context.Context, w io.Writer, r io.Reader, opt PackOptions) 
 		return b.copyAll(r)
 	}))
 	if err := group.Wait(); err != nil {
-		return Packed{}, fmt.Errorf("recompress layer: %w", err)
+		return Packed{}, err
 	}
 	return b.result(), nil
 }

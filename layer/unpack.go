@@ -25,19 +25,20 @@ const (
 // the diffID, which the caller compares with the one expected. Whiteouts and
 // opaque marks hide what was there before, never what the same layer brings.
 // Names that would leave the root are clamped inside it. On an error the tree
-// is left half unpacked.
+// is left half unpacked. Errors name the entry; the caller says which layer it
+// is of.
 func Unpack(ctx context.Context, r io.Reader, root *rootfs.Root, opt UnpackOptions) (digest.Digest, error) {
 	u, err := newUnpacker(ctx, r, root, opt.Limits, opt.Notice, true)
 	if err != nil {
-		return "", fmt.Errorf("unpack layer: %w", err)
+		return "", err
 	}
 	defer u.close()
 	if err := u.run(); err != nil {
-		return "", fmt.Errorf("unpack layer: %w", err)
+		return "", err
 	}
 	// What follows the end of the tar belongs to the diffID.
 	if _, err := u.src.drain(); err != nil {
-		return "", fmt.Errorf("unpack layer: %w", err)
+		return "", err
 	}
 	return u.src.digest(), nil
 }

@@ -175,7 +175,7 @@ func (c *Client) connect(o *operation, h *host, name string) error {
 		origin: &url.URL{Scheme: scheme, Host: hostDNS(name)}, insecure: c.isInsecure,
 		proxy: c.cfg.Proxy, private: c.cfg.AllowPrivate,
 	}
-	if end.direct, end.public, h.close, err = c.connections(name); err != nil {
+	if end.links, h.close, err = c.connections(name); err != nil {
 		return o.abort(err)
 	}
 	end.auth = &authorizer{
@@ -189,7 +189,9 @@ func (c *Client) connect(o *operation, h *host, name string) error {
 	conf.ReqConcurrent = maxRequests
 	if scheme == "http" {
 		conf.TLS = config.TLSDisabled
-		c.cfg.Notice(fmt.Sprintf("registry %s: plain HTTP, nothing is encrypted", name))
+		if hostname, _ := splitHost(name); !isLoopback(hostname) {
+			c.cfg.Notice(fmt.Sprintf("registry %s: plain HTTP, nothing is encrypted", name))
+		}
 	}
 	h.client = reg.New(
 		reg.WithConfigHosts([]*config.Host{conf}),
@@ -282,6 +284,7 @@ func (c *Client) Blob(ctx context.Context, rf Reference, desc ocispec.Descriptor
 	if err != nil {
 		return nil, err
 	}
+	cl.download = desc.Size
 	r, err := cl.h.client.BlobGet(cl.ctx, cl.r, regDescriptor(desc))
 	if err != nil {
 		defer cl.end()
@@ -315,6 +318,17 @@ func (b *blobReader) Close() error {
 // HasBlob says whether the repository of rf holds the blob.
 func (c *Client) HasBlob(ctx context.Context, rf Reference, desc ocispec.Descriptor) (bool, error) {
 	cl, err := c.beginBlob(ctx, "check", rf, desc, false)
+	if err != nil {
+		return false, err
+	}
+	defer cl.end()
+	return cl.hasBlob(ctx, desc)
+}
+
+// hasBlobForPush is HasBlob before a push. It asks with the rights of the push: a repository that
+// does not exist yet denies the right to pull.
+func (c *Client) hasBlobForPush(ctx context.Context, rf Reference, desc ocispec.Descriptor) (bool, error) {
+	cl, err := c.beginBlob(ctx, "push", rf, desc, true)
 	if err != nil {
 		return false, err
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -23,8 +24,8 @@ func (c *Client) scheme(o *operation, name string) (string, error) {
 	if !isLoopback(hostname) && !c.isInsecure(name) {
 		return "https", nil
 	}
-	if c.cfg.Transport != nil {
-		return "http", nil // of a test: there is nothing to shake hands with
+	if c.cfg.Transport != nil || c.proxied(name) {
+		return "http", nil // there is nothing to shake hands with
 	}
 	if port != "" {
 		return c.probe(o, net.JoinHostPort(hostname, port))
@@ -36,6 +37,14 @@ func (c *Client) scheme(o *operation, name string) (string, error) {
 	return scheme, err
 }
 
+func (c *Client) proxied(name string) bool {
+	if c.cfg.Proxy == nil {
+		return false
+	}
+	p, err := c.cfg.Proxy(&http.Request{URL: &url.URL{Scheme: "http", Host: name}})
+	return err == nil && p != nil
+}
+
 // probe starts a TLS handshake. Nothing is sent over the connection, so the certificate does not matter.
 func (c *Client) probe(o *operation, address string) (string, error) {
 	ctx, cancel := context.WithTimeout(o.ctx, dialTime)
@@ -44,7 +53,7 @@ func (c *Client) probe(o *operation, address string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing was written
+	defer conn.Close()                                           //nolint:errcheck // nothing was written
 	t := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // only asks whether it is TLS
 	err = t.HandshakeContext(ctx)
 	var notTLS tls.RecordHeaderError
@@ -79,22 +88,26 @@ func splitHost(name string) (hostname, port string) {
 	return strings.Trim(name, "[]"), ""
 }
 
-// connections makes the transports of a registry: to its own host, and to hosts that it leads to.
-func (c *Client) connections(name string) (direct, public http.RoundTripper, closeAll func(), err error) {
+// connections makes the transports of a registry.
+func (c *Client) connections(name string) (links, func(), error) {
 	if t := c.cfg.Transport; t != nil {
-		return t, t, func() {}, nil
+		return links{t, t, t}, func() {}, nil
 	}
 	roots, err := c.roots()
 	if err != nil {
-		return nil, nil, nil, err
+		return links{}, nil, err
 	}
 	conf := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	own := conf.Clone()
-	own.InsecureSkipVerify = c.isInsecure(name) //nolint:gosec // the user listed the host
-	d := c.transport(own, notLinkLocal)
-	p := c.transport(conf, onlyPublic)
-	d.Proxy = c.cfg.Proxy
-	return d, p, func() { d.CloseIdleConnections(); p.CloseIdleConnections() }, nil
+	unverified := conf.Clone()
+	unverified.InsecureSkipVerify = c.isInsecure(name) //nolint:gosec // the user listed the host
+	own, public, open := c.transport(unverified, notLinkLocal), c.transport(conf, onlyPublic), c.transport(conf, notLinkLocal)
+	own.Proxy, open.Proxy = c.cfg.Proxy, c.cfg.Proxy
+	closeAll := func() {
+		for _, t := range []*http.Transport{own, public, open} {
+			t.CloseIdleConnections()
+		}
+	}
+	return links{own, public, open}, closeAll, nil
 }
 
 func (c *Client) transport(conf *tls.Config, check func(netip.Addr) error) *http.Transport {

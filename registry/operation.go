@@ -21,6 +21,7 @@ type operation struct {
 	push     bool
 	manifest bool          // answers with content are manifests
 	upload   digest.Digest // what is being uploaded
+	download int64         // length of the blob that is being downloaded, -1 for other operations
 	tries    int           // allowed for one request
 
 	mu         sync.Mutex
@@ -31,12 +32,13 @@ type operation struct {
 	credential string
 	attempts   map[string]int
 	mounted    bool
+	misfits    int // answers of a wrong length
 }
 
 type operationKey struct{}
 
 func newOperation(ctx context.Context, ref Reference, push bool, tries int) *operation {
-	o := &operation{path: ref.Path, push: push, tries: tries, attempts: map[string]int{}}
+	o := &operation{path: ref.Path, push: push, tries: tries, download: -1, attempts: map[string]int{}}
 	ctx, o.cancel = context.WithCancelCause(ctx)
 	o.ctx = context.WithValue(ctx, operationKey{}, o)
 	return o
@@ -99,6 +101,37 @@ func (o *operation) try(req *http.Request) bool {
 	return o.attempts[key] <= o.tries
 }
 
+// exhausted is the error of an operation whose last try is spent.
+func (o *operation) exhausted() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.cause != nil:
+		return fmt.Errorf("%w: given up after %d tries: %w", ErrUnavailable, o.tries, o.cause)
+	case o.said != "":
+		return fmt.Errorf("%w: given up after %d tries: %s", ErrUnavailable, o.tries, o.said)
+	}
+	return fmt.Errorf("%w: given up after %d tries", ErrUnavailable, o.tries)
+}
+
+// checkLength refuses a download whose announced length is wrong, after one more try (FEATURES J8).
+func (o *operation) checkLength(req *http.Request, resp *http.Response) error {
+	if o.download < 0 || req.Method != http.MethodGet || resp.StatusCode != http.StatusOK ||
+		resp.ContentLength < 0 || resp.ContentLength == o.download {
+		return nil
+	}
+	err := fmt.Errorf("%w: %d bytes are sent instead of %d", ErrContent, resp.ContentLength, o.download)
+	o.mu.Lock()
+	o.misfits++
+	final := o.misfits > 1
+	o.mu.Unlock()
+	if final {
+		return o.abort(err)
+	}
+	o.failed(err)
+	return err
+}
+
 // saying is what a server says about an error, fit to be shown, with a separator before it.
 func saying(body []byte) string {
 	var doc struct {
@@ -131,6 +164,3 @@ func printable(r rune) rune {
 	}
 	return ' '
 }
-
-// missing says whether the last answer was that there is no such thing.
-func (o *operation) missing() bool { return o.lastStatus() == http.StatusNotFound }

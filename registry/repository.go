@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -47,7 +48,7 @@ func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.Rea
 // Exists says whether the repository holds the manifest or blob.
 func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	if !isManifest(desc.MediaType) {
-		return r.c.HasBlob(ctx, r.ref, desc)
+		return r.c.hasBlobForPush(ctx, r.ref, desc)
 	}
 	return r.c.hasManifest(ctx, r.byDigest(desc), desc)
 }
@@ -99,7 +100,8 @@ func (c *Client) hasManifest(ctx context.Context, rf Reference, desc ocispec.Des
 	defer cl.end()
 	m, err := cl.h.client.ManifestHead(cl.ctx, cl.r)
 	if err != nil {
-		if cl.ctx.Err() == nil && cl.lastStatus() < 500 && cl.missing() {
+		// An answer without a usable header says as little as none; the push will tell.
+		if s := cl.lastStatus(); cl.ctx.Err() == nil && (s == http.StatusNotFound || s == http.StatusOK) {
 			return false, nil
 		}
 		return false, cl.fail(ctx, err)

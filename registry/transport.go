@@ -27,8 +27,14 @@ type endpoint struct {
 	proxy    func(*http.Request) (*url.URL, error)
 	private  bool // servers may lead to private addresses
 
-	direct http.RoundTripper // to the registry's own host, and to proxies
-	public http.RoundTripper // to hosts that a server named
+	links links
+}
+
+// links are the connections of an endpoint, by what they may reach.
+type links struct {
+	own    http.RoundTripper // the registry's host, its certificate unverified if so configured
+	public http.RoundTripper // public addresses, directly
+	open   http.RoundTripper // other hosts by a proxy, or at private addresses if so configured
 }
 
 // RoundTrip sends a request of an operation, follows redirects and answers challenges.
@@ -38,7 +44,7 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("request outside of an operation")
 	}
 	if !o.try(req) {
-		return nil, o.abort(fmt.Errorf("%w: given up after %d tries", ErrUnavailable, o.tries))
+		return nil, o.abort(o.exhausted())
 	}
 	first := req
 	for hop := 0; ; hop++ {
@@ -211,15 +217,22 @@ func (e *endpoint) send(req *http.Request, authorization string) (*http.Response
 // via chooses the connections for a request. Behind a proxy it is the proxy that
 // resolves names, so only addresses in the URL itself can be judged.
 func (e *endpoint) via(req *http.Request) http.RoundTripper {
-	if e.own(req.URL) || e.private || e.insecure(req.URL.Host) {
-		return e.direct
+	hostname := req.URL.Hostname()
+	switch {
+	case e.own(req.URL):
+		return e.links.own
+	case e.private, e.insecure(req.URL.Host), e.proxied(req) && !isAddress(hostname) && !isLoopback(hostname):
+		return e.links.open
 	}
-	if e.proxy != nil {
-		if p, err := e.proxy(req); err == nil && p != nil && !isAddress(req.URL.Hostname()) && !isLoopback(req.URL.Hostname()) {
-			return e.direct
-		}
+	return e.links.public
+}
+
+func (e *endpoint) proxied(req *http.Request) bool {
+	if e.proxy == nil {
+		return false
 	}
-	return e.public
+	p, err := e.proxy(req)
+	return err == nil && p != nil
 }
 
 // noAnswer sorts the failures of a request: those that trying again cannot cure end the operation.
@@ -274,6 +287,10 @@ func answer(o *operation, req *http.Request, resp *http.Response) (*http.Respons
 	if err := resume(req, resp); err != nil {
 		_ = resp.Body.Close()
 		o.failed(err)
+		return nil, err
+	}
+	if err := o.checkLength(req, resp); err != nil {
+		_ = resp.Body.Close()
 		return nil, err
 	}
 	if o.manifest && req.Method == http.MethodGet {

@@ -14,7 +14,7 @@ import (
 //
 //	go test ./sandbox -run - -bench 'RunTrue|RawFloor' -benchtime 50x -count 6
 func BenchmarkRunTrue(b *testing.B) {
-	f := newFixture(b, Config{})
+	f := newFixture(b, Config{StubDir: newDir(b, b.TempDir())})
 	f.Prepare()
 	for b.Loop() {
 		s := f.spec(b, "")

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -22,7 +23,7 @@ const groupPrefix = "gobuild-step-"
 
 // groups makes the cgroups of steps, below the process's own or a given one.
 type groups struct {
-	parent string
+	random string
 	find   func() (hierarchies, error)
 	sweep  sync.Once
 	next   atomic.Int64
@@ -36,7 +37,7 @@ type hierarchies struct {
 }
 
 func newGroups(parent string) *groups {
-	g := &groups{parent: parent}
+	g := &groups{random: rand.Text()[:8]}
 	g.find = sync.OnceValues(func() (hierarchies, error) { return findHierarchies(parent) })
 	return g
 }
@@ -100,7 +101,11 @@ func (g *groups) visible() ([]cgroupDir, error) {
 	return h.mounts, err
 }
 
-func (g *groups) close() error { return nil }
+// prefix starts the names of one Runner's groups. The random part keeps apart Runners of one process, and processes that have
+// one number in different pid namespaces.
+func (g *groups) prefix() string {
+	return groupPrefix + strconv.Itoa(os.Getpid()) + "-" + g.random + "-"
+}
 
 // controllersOf names the controllers that limits need.
 func controllersOf(l Limits) []string {
@@ -145,7 +150,7 @@ func (g *groups) create(l Limits, pid int) (*group, error) {
 		}
 	}
 	g.sweep.Do(func() { sweepGroups(h) })
-	name := groupPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(g.next.Add(1), 10)
+	name := g.prefix() + strconv.FormatInt(g.next.Add(1), 10)
 	made := &group{limits: l, paths: map[string]string{}}
 	if h.unified {
 		err = made.makeUnified(filepath.Join(h.controllers[need[0]], name), need)
@@ -362,7 +367,7 @@ func removeUnlocked(dir string) {
 	if err != nil {
 		return
 	}
-	defer f.Close() //nolint:errcheck // only locked
+	defer f.Close()
 	if withFD(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) }) == nil {
 		_ = unix.Rmdir(dir) // fails if it has processes, and then it stays
 	}

@@ -48,6 +48,7 @@ type child struct {
 	null    int // /dev/null
 	oom     int // /proc/self/oom_score_adj
 	root    *stepRoot
+	forker  *forker
 	command atomic.Int64 // pid, 0 when there is none
 	notices []string
 }
@@ -143,9 +144,6 @@ func (c *child) forward() {
 
 // execute runs the command to its end, and the end of all that it left behind.
 func (c *child) execute(cmd *command) (replyFrame, error) {
-	if err := c.setInherited(cmd); err != nil {
-		return replyFrame{}, err
-	}
 	c.forward()
 	start := time.Now()
 	pid, err := c.fork(cmd)
@@ -198,41 +196,56 @@ func killRest() {
 	}
 }
 
-// fork starts the command from a thread that has only the step's privileges, and ends with it.
-func (c *child) fork(cmd *command) (int, error) {
-	type result struct {
-		pid int
-		err error
-	}
-	done := make(chan result, 1)
+// forker is a thread with only the step's privileges, which starts the command and ends.
+type forker struct {
+	confined chan error    // one value, when the thread has given its privileges up
+	start    chan *command // one command to start
+	started  chan forked
+}
+
+type forked struct {
+	pid int
+	err error
+}
+
+// newForker prepares the thread while the child still waits for its step.
+func (c *child) newForker() *forker {
+	f := &forker{confined: make(chan error, 1), start: make(chan *command), started: make(chan forked, 1)}
 	go func() {
 		runtime.LockOSThread() // never unlocked
-		if err := c.confine(); err != nil {
-			done <- result{0, err}
-			return
-		}
-		if err := c.setRlimits(); err != nil {
-			done <- result{0, err}
-			return
-		}
-		lowerOOM := c.raiseOOM()
+		f.confined <- c.confine()
+		cmd := <-f.start
 		pid, err := syscall.ForkExec(cmd.path, cmd.args, &syscall.ProcAttr{
 			Env:   cmd.env,
 			Files: []uintptr{uintptr(cmd.stdin), 1, 2},
 			Sys: &syscall.SysProcAttr{
-				Setsid: true,
-				Credential: &syscall.Credential{
-					Uid: cmd.user.UID, Gid: cmd.user.GID, Groups: cmd.user.Groups,
-				},
+				Setsid:     true,
+				Credential: &syscall.Credential{Uid: cmd.user.UID, Gid: cmd.user.GID, Groups: cmd.user.Groups},
 			},
 		})
-		lowerOOM()
 		if err != nil {
-			err = execError{err}
+			f.started <- forked{0, execError{err}}
+			return
 		}
-		done <- result{pid, err}
+		f.started <- forked{pid, c.limitCommand(pid, cmd)}
 	}()
-	r := <-done
+	return f
+}
+
+// fork starts the command.
+func (c *child) fork(cmd *command) (int, error) {
+	if err := c.setInherited(cmd); err != nil {
+		return 0, err
+	}
+	restore, err := c.narrowLimits()
+	if err != nil {
+		return 0, err
+	}
+	lowerOOM := c.raiseOOM()
+	c.forker.start <- cmd
+	r := <-c.forker.started
+	lowerOOM()
+	restore()
 	return r.pid, r.err
 }
 
@@ -243,13 +256,9 @@ func (e execError) Unwrap() error { return e.error }
 
 // confine takes this thread's privileges away. The filter goes in while CAP_SYS_ADMIN is there; what follows must be allowed by it.
 func (c *child) confine() error {
-	keep := stepCaps(c.step.Network)
+	keep := stepCaps(c.prep.Network)
 	if err := dropBounding(keep); err != nil {
 		return setupError("limit capabilities", "", err)
-	}
-	// Descriptors that came with the start of this program have no close-on-exec flag yet.
-	if err := unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return setupError("close descriptors", "", err)
 	}
 	if err := loadFilter(c.prep.Filter); err != nil {
 		return setupError("load seccomp filter", "", err)
@@ -269,12 +278,10 @@ func (c *child) setInherited(cmd *command) error {
 			return setupError("give output to user", "", err)
 		}
 	}
-	return nil
-}
-
-// setRlimits is done last before the command is started, when all threads of this process are there: with a small "as" or
-// "data" none could be added.
-func (c *child) setRlimits() error {
+	// Descriptors that came with the start of this program have no close-on-exec flag yet.
+	if err := unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return setupError("close descriptors", "", err)
+	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return setupError("set limit", "core", err)
 	}
@@ -285,21 +292,69 @@ func (c *child) setRlimits() error {
 			return setupError("set limit", "nofile", err)
 		}
 	}
-	for _, l := range c.step.Rlimits {
-		number, ok := rlimitNumber(l.Name)
-		if !ok {
-			return &SetupError{Op: "set limit", Path: l.Name, Kind: ErrInvalid}
+	return nil
+}
+
+// value is the limit as the kernel has it: -1 is RLIM_INFINITY as an unsigned number.
+func (l Rlimit) value() unix.Rlimit { return unix.Rlimit{Cur: uint64(l.Soft), Max: uint64(l.Hard)} }
+
+// narrowLimits sets the soft limits that the command is to be born with, for as long as that takes: this process could not live
+// with a small "as" or "nofile". Hard limits are raised where they must be, which is for good.
+func (c *child) narrowLimits() (restore func(), err error) {
+	var undo []func()
+	restore = func() {
+		for i := len(undo) - 1; i >= 0; i-- {
+			undo[i]()
 		}
-		// -1 is RLIM_INFINITY as an unsigned number.
-		if err := unix.Setrlimit(number, &unix.Rlimit{Cur: uint64(l.Soft), Max: uint64(l.Hard)}); err != nil {
-			e := setupError("set limit", l.Name, err)
-			if errors.Is(err, unix.EPERM) {
-				e.Kind = ErrLimitUnavailable
-			}
-			return e
+	}
+	for _, l := range c.step.Rlimits {
+		number, _ := rlimitNumber(l.Name)
+		var old unix.Rlimit
+		if err := unix.Getrlimit(number, &old); err != nil {
+			restore()
+			return nil, setupError("read limit", l.Name, err)
+		}
+		want := unix.Rlimit{Cur: l.value().Cur, Max: max(l.value().Max, old.Max)}
+		if err := unix.Setrlimit(number, &want); err != nil {
+			restore()
+			return nil, limitError(l, err)
+		}
+		undo = append(undo, func() { _ = unix.Setrlimit(number, &unix.Rlimit{Cur: old.Cur, Max: want.Max}) })
+	}
+	return restore, nil
+}
+
+// limitCommand lowers the hard limits of the started command. The kernel lets a thread do that which has the real ids of the
+// other process (prlimit(2)); this one has nothing more to do afterwards. The raw calls change this thread alone.
+func (c *child) limitCommand(pid int, cmd *command) error {
+	if len(c.step.Rlimits) == 0 {
+		return nil
+	}
+	const keep = ^uintptr(0)
+	for _, id := range []struct {
+		call  uintptr
+		value uint32
+	}{{unix.SYS_SETRESGID, cmd.user.GID}, {unix.SYS_SETRESUID, cmd.user.UID}} {
+		if _, _, e := unix.RawSyscall(id.call, uintptr(id.value), keep, keep); e != 0 {
+			return setupError("take user's ids", "", e)
+		}
+	}
+	for _, l := range c.step.Rlimits {
+		number, _ := rlimitNumber(l.Name)
+		value := l.value()
+		if err := unix.Prlimit(pid, number, &value, nil); err != nil && !errors.Is(err, unix.ESRCH) {
+			return limitError(l, err)
 		}
 	}
 	return nil
+}
+
+func limitError(l Rlimit, err error) error {
+	e := setupError("set limit", l.Name, err)
+	if errors.Is(err, unix.EPERM) {
+		e.Kind = ErrLimitUnavailable
+	}
+	return e
 }
 
 func rlimitNumber(name string) (int, bool) {

@@ -70,9 +70,12 @@ func (c *child) prepare() error {
 		}
 	}
 	if c.prep.Network == NetworkNone {
-		return loopbackUp()
+		if err := loopbackUp(); err != nil {
+			return err
+		}
 	}
-	return nil
+	c.forker = c.newForker()
+	return <-c.forker.confined
 }
 
 // openDevices clones the mounts of the host's nodes while they are in reach.
@@ -186,7 +189,7 @@ func mountCgroups(groups map[string]int) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(tmp) //nolint:errcheck // a mount descriptor
+	defer unix.Close(tmp)
 	if err := attachAt(tmp, dir); err != nil {
 		return setupError("mount cgroup", dir, err)
 	}
@@ -303,7 +306,7 @@ func loopbackUp() error {
 	if err != nil {
 		return setupError("start loopback", "", err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // a control socket
+	defer unix.Close(fd)
 	req, err := unix.NewIfreq("lo")
 	if err != nil {
 		return setupError("start loopback", "", err)

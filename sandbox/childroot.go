@@ -126,7 +126,7 @@ func (c *child) attachMount(r *stepRoot, i int) error {
 	if err != nil {
 		return setupError("prepare mount", name, err)
 	}
-	defer unix.Close(mount) //nolint:errcheck // a mount descriptor
+	defer unix.Close(mount)
 	var st unix.Stat_t
 	if err := unix.Fstat(mount, &st); err != nil {
 		return setupError("prepare mount", name, err)
@@ -135,15 +135,15 @@ func (c *child) attachMount(r *stepRoot, i int) error {
 	if err != nil {
 		return setupError("mount", name, err)
 	}
-	defer target.Close() //nolint:errcheck // O_PATH
+	defer target.Close()
 	return inContextOf("mount", name, attach(mount, int(target.Fd())))
 }
 
 // detachedMount gives what is to be mounted: what the parent sent, or a new tmpfs or file of our own.
 func (c *child) detachedMount(m *wireMount, i int) (int, error) {
-	attrs := unix.MOUNT_ATTR_NOSUID | attrNoDev
+	attrs, clear := unix.MOUNT_ATTR_NOSUID|attrNoDev, uint64(unix.MOUNT_ATTR_NOEXEC) // the scratch mount has it
 	if m.NoExec {
-		attrs |= unix.MOUNT_ATTR_NOEXEC
+		attrs, clear = attrs|unix.MOUNT_ATTR_NOEXEC, 0
 	}
 	switch {
 	case m.FD > 0 && m.FD < len(c.fds):
@@ -153,7 +153,7 @@ func (c *child) detachedMount(m *wireMount, i int) (int, error) {
 		if err := writeFile(name, m); err != nil {
 			return -1, err
 		}
-		return cloneMount(unix.AT_FDCWD, name, 0, uint64(attrs)|unix.MOUNT_ATTR_RDONLY, 0)
+		return cloneMount(unix.AT_FDCWD, name, 0, uint64(attrs)|unix.MOUNT_ATTR_RDONLY, clear)
 	}
 	options := []string{"mode=1777"}
 	if m.Size > 0 {
@@ -255,7 +255,7 @@ func (r *stepRoot) makeStub(full string, dir bool) error {
 	if err != nil {
 		return err
 	}
-	defer anchor.Close() //nolint:errcheck // a directory
+	defer anchor.Close()
 	id, err := mountID(int(anchor.Fd()))
 	if err != nil {
 		return err
@@ -310,7 +310,7 @@ func (r *stepRoot) make(full string, dir bool) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer parent.Close() //nolint:errcheck // a directory
+	defer parent.Close()
 	fd, err := unix.Openat(int(parent.Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return nil, err
@@ -364,7 +364,7 @@ func (r *stepRoot) removeStub(s *stub) error {
 	if err != nil {
 		return ignoreGone(err)
 	}
-	defer dir.Close() //nolint:errcheck // a directory
+	defer dir.Close()
 	fd := int(dir.Fd())
 	var st unix.Stat_t
 	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -411,4 +411,3 @@ func inContextOf(op, path string, err error) error {
 	}
 	return setupError(op, path, err)
 }
-

@@ -95,7 +95,7 @@ func (r *stepRoot) enterWorkDir(name string, u passwd.User) error {
 	if err != nil {
 		return workDirError(name, err)
 	}
-	defer dir.Close() //nolint:errcheck // O_PATH
+	defer dir.Close()
 	if err := unix.Fchdir(int(dir.Fd())); err != nil {
 		return workDirError(name, err)
 	}

@@ -27,75 +27,75 @@ type fixture struct {
 	dir   string
 }
 
-func newFixture(t testing.TB, cfg Config) *fixture {
-	t.Helper()
+func newFixture(tb testing.TB, cfg Config) *fixture {
+	tb.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root")
+		tb.Skip("needs root")
 	}
 	data, err := os.ReadFile(busybox)
 	if err != nil {
-		t.Skip("needs " + busybox + " (Debian package busybox-static)")
+		tb.Skip("needs " + busybox + " (Debian package busybox-static)")
 	}
 	list, err := exec.Command(busybox, "--list").Output()
-	must(t, err)
-	f := &fixture{dir: t.TempDir()}
-	must(t, os.Chmod(f.dir, 0o755))
+	must(tb, err)
+	f := &fixture{dir: tb.TempDir()}
+	must(tb, os.Chmod(f.dir, 0o755))
 	f.lower = filepath.Join(f.dir, "lower")
 	for _, d := range []string{"bin", "etc", "tmp", "root"} {
-		mustMkdir(t, filepath.Join(f.lower, d))
+		mustMkdir(tb, filepath.Join(f.lower, d))
 	}
-	must(t, os.WriteFile(filepath.Join(f.lower, "bin/busybox"), data, 0o755))
+	must(tb, os.WriteFile(filepath.Join(f.lower, "bin/busybox"), data, 0o755))
 	for _, applet := range strings.Fields(string(list)) {
 		if applet != "busybox" {
-			must(t, os.Symlink("busybox", filepath.Join(f.lower, "bin", applet)))
+			must(tb, os.Symlink("busybox", filepath.Join(f.lower, "bin", applet)))
 		}
 	}
-	must(t, os.WriteFile(filepath.Join(f.lower, "etc/passwd"), []byte("root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"), 0o644))
-	must(t, os.WriteFile(filepath.Join(f.lower, "etc/group"), []byte("root:x:0:\napp:x:1000:\nstaff:x:50:app\n"), 0o644))
+	must(tb, os.WriteFile(filepath.Join(f.lower, "etc/passwd"), []byte("root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"), 0o644))
+	must(tb, os.WriteFile(filepath.Join(f.lower, "etc/group"), []byte("root:x:0:\napp:x:1000:\nstaff:x:50:app\n"), 0o644))
 	cfg.Executable, err = os.Executable()
-	must(t, err)
+	must(tb, err)
 	if cfg.Notice == nil {
-		cfg.Notice = func(s string) { t.Log("notice:", s) }
+		cfg.Notice = func(s string) { tb.Log("notice:", s) }
 	}
 	f.Runner, err = New(cfg)
-	must(t, err)
-	t.Cleanup(func() { must(t, f.Close()) })
+	must(tb, err)
+	tb.Cleanup(func() { must(tb, f.Close()) })
 	return f
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func mustMkdir(t testing.TB, dir string) {
-	t.Helper()
-	must(t, os.MkdirAll(dir, 0o755))
+func mustMkdir(tb testing.TB, dir string) {
+	tb.Helper()
+	must(tb, os.MkdirAll(dir, 0o755))
 }
 
-func newDir(t testing.TB, parent string) string {
-	t.Helper()
+func newDir(tb testing.TB, parent string) string {
+	tb.Helper()
 	dir, err := os.MkdirTemp(parent, "d")
-	must(t, err)
-	must(t, os.Chmod(dir, 0o755))
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	must(tb, err)
+	must(tb, os.Chmod(dir, 0o755))
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
 
 // spec is a step of a shell script on a fresh upper directory.
-func (f *fixture) spec(t testing.TB, script string) Spec {
-	t.Helper()
+func (f *fixture) spec(tb testing.TB, script string) Spec {
+	tb.Helper()
 	return Spec{
-		Lower: []string{f.lower}, Upper: newDir(t, f.dir), Work: newDir(t, f.dir),
+		Lower: []string{f.lower}, Upper: newDir(tb, f.dir), Work: newDir(tb, f.dir),
 		Args: []string{"/bin/sh", "-c", script}, Network: NetworkNone,
 	}
 }
 
 // run runs a step with stdout and stderr together.
-func (f *fixture) run(t testing.TB, s Spec) (string, error) {
-	t.Helper()
+func (f *fixture) run(tb testing.TB, s Spec) (string, error) {
+	tb.Helper()
 	var out bytes.Buffer
 	s.Stdout, s.Stderr = &out, nil
 	_, err := f.Run(context.Background(), s)
@@ -103,22 +103,22 @@ func (f *fixture) run(t testing.TB, s Spec) (string, error) {
 }
 
 // sh runs a step that must be possible.
-func (f *fixture) sh(t testing.TB, s Spec) (string, Result) {
-	t.Helper()
+func (f *fixture) sh(tb testing.TB, s Spec) (string, Result) {
+	tb.Helper()
 	var out, errOut bytes.Buffer
 	s.Stdout, s.Stderr = &out, &errOut
 	res, err := f.Run(context.Background(), s)
 	if err != nil {
-		t.Fatalf("%v\n%s%s", err, out.String(), errOut.String())
+		tb.Fatalf("%v\n%s%s", err, out.String(), errOut.String())
 	}
 	return out.String() + errOut.String(), res
 }
 
 // tree lists what is in a directory, without directories that an overlay copied up unchanged.
-func tree(t testing.TB, dir string) string {
-	t.Helper()
+func tree(tb testing.TB, dir string) string {
+	tb.Helper()
 	var names []string
-	must(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+	must(tb, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err == nil && path != dir {
 			names = append(names, strings.TrimPrefix(path, dir+"/"))
 		}
@@ -129,23 +129,23 @@ func tree(t testing.TB, dir string) string {
 }
 
 // assertUpperEmpty accepts directories of the image that were copied up, if they are as they were.
-func assertUpperEmpty(t testing.TB, s Spec) {
-	t.Helper()
-	for name := range strings.FieldsSeq(tree(t, s.Upper)) {
+func assertUpperEmpty(tb testing.TB, s Spec) {
+	tb.Helper()
+	for name := range strings.FieldsSeq(tree(tb, s.Upper)) {
 		upper, err := os.Lstat(filepath.Join(s.Upper, name))
-		must(t, err)
+		must(tb, err)
 		lower, err := os.Lstat(filepath.Join(s.Lower[0], name))
 		if err != nil || !upper.IsDir() || upper.Mode() != lower.Mode() || !upper.ModTime().Equal(lower.ModTime()) {
-			t.Errorf("left in the upper directory: %s", name)
+			tb.Errorf("left in the upper directory: %s", name)
 		}
 	}
 }
 
 // users lists the processes of this machine whose mounts show the step's upper directory.
-func users(t testing.TB, s Spec) []string {
-	t.Helper()
+func users(tb testing.TB, s Spec) []string {
+	tb.Helper()
 	found, err := filepath.Glob("/proc/[0-9]*/mountinfo")
-	must(t, err)
+	must(tb, err)
 	var pids []string
 	for _, name := range found {
 		data, err := os.ReadFile(name)
@@ -156,12 +156,9 @@ func users(t testing.TB, s Spec) []string {
 	return pids
 }
 
-func assertGone(t testing.TB, s Spec) {
-	t.Helper()
-	if left := users(t, s); len(left) > 0 {
-		t.Errorf("processes are left: %v", left)
+func assertGone(tb testing.TB, s Spec) {
+	tb.Helper()
+	if left := users(tb, s); len(left) > 0 {
+		tb.Errorf("processes are left: %v", left)
 	}
-	groups, err := filepath.Glob("/sys/fs/cgroup/*/" + groupPrefix + "*")
-	must(t, err)
-	_ = groups
 }

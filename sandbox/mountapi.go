@@ -142,7 +142,7 @@ func attachNewAt(mount int, err error, path string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(mount) //nolint:errcheck // a mount descriptor
+	defer unix.Close(mount)
 	return attachAt(mount, path)
 }
 

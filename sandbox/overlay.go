@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,15 +26,47 @@ func overlayOptions(userNS bool) []string {
 }
 
 // mountRoot makes the root of a step as a detached mount: an overlay, or the upper directory itself if it has nothing below.
-func mountRoot(s *Spec) (int, error) {
+func mountRoot(s *Spec, stubs string) (int, error) {
 	if len(s.Lower) > 0 {
-		return mountOverlay(s.Lower, s.Upper, s.Work)
+		lower := s.Lower
+		if stubs != "" && len(lower) < maxLower {
+			lower = append(slices.Clone(lower), stubs)
+		}
+		return mountOverlay(lower, s.Upper, s.Work)
 	}
 	fd, err := cloneMount(unix.AT_FDCWD, s.Upper, 0, attrNoDev, 0)
 	if err != nil {
 		return -1, setupError("bind root", s.Upper, err)
 	}
 	return fd, nil
+}
+
+// makeStubDir fills the directory that has the mount points which every step needs.
+func makeStubDir(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	for _, name := range []string{"", "proc", "sys", "dev", "etc"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return setupError("make mount points", dir, err)
+		}
+	}
+	for _, name := range []string{"etc/hosts", "etc/resolv.conf"} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+		if err != nil {
+			return setupError("make mount points", dir, err)
+		}
+		if err := f.Close(); err != nil {
+			return setupError("make mount points", dir, err)
+		}
+	}
+	// A step that writes below an /etc that the image lacks copies this one up: with times that say nothing.
+	for _, name := range []string{"etc/hosts", "etc/resolv.conf", "etc", "proc", "sys", "dev", ""} {
+		if err := os.Chtimes(filepath.Join(dir, name), time.Unix(0, 0), time.Unix(0, 0)); err != nil {
+			return setupError("make mount points", dir, err)
+		}
+	}
+	return nil
 }
 
 // mountOverlay stacks directories, topmost first, below a writable one.
@@ -79,7 +114,7 @@ func (c *fsContext) setDir(key, dir string) error {
 	if err != nil {
 		return setupError("open "+strings.TrimSuffix(key, "+"), dir, err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // O_PATH
+	defer unix.Close(fd)
 	err = c.setFD(key, fd)
 	var setup *SetupError
 	if errors.As(err, &setup) {
@@ -167,7 +202,7 @@ func mountThrowAway(dir int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(tmp) //nolint:errcheck // a mount descriptor; the overlay holds the file system
+	defer unix.Close(tmp)
 	fd, err := throwAwayOn(dir, tmp)
 	if !errors.Is(err, unix.EINVAL) {
 		return fd, err
@@ -177,7 +212,7 @@ func mountThrowAway(dir int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(source) //nolint:errcheck // a mount descriptor
+	defer unix.Close(source)
 	return onPrivateThread(func() (int, error) { return throwAwayAttached(source, tmp) })
 }
 
@@ -195,7 +230,7 @@ func throwAwayAttached(source, tmp int) (int, error) {
 		if err != nil {
 			return -1, setupError("open layer", "", err)
 		}
-		defer unix.Close(fd) //nolint:errcheck // O_PATH
+		defer unix.Close(fd)
 		fds[i] = fd
 	}
 	return throwAwayOn(fds[0], fds[1])
@@ -215,7 +250,7 @@ func throwAwayOn(dir, tmp int) (int, error) {
 		return -1, setupError("read source", "", err)
 	}
 	for key, name := range map[string]string{"upperdir": "u", "workdir": "w"} {
-		if err := unix.Mkdirat(tmp, name, 0o700); err != nil && err != unix.EEXIST { //nolint:errorlint // a bare errno
+		if err := unix.Mkdirat(tmp, name, 0o700); err != nil && err != unix.EEXIST {
 			return -1, setupError("make scratch directory", "", err)
 		}
 		sub, err := unix.Openat(tmp, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

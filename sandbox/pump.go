@@ -82,7 +82,7 @@ func newInputPump(from io.Reader) (*inputPump, error) {
 	if err != nil {
 		return nil, setupError("make pipe", "", err)
 	}
-	defer r.Close() //nolint:errcheck // a copy goes to the child
+	defer r.Close()
 	// A blocking description for the command: os.Pipe made it non-blocking for us.
 	fd, err := unix.FcntlInt(r.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {

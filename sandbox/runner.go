@@ -18,7 +18,6 @@ import (
 type Runner struct {
 	cfg     Config
 	spawner *spawner
-	prep    prepFrame
 	groups  *groups
 	filter  func() ([]byte, error)
 	work    sync.WaitGroup // goroutines that tidy up after steps or start spares
@@ -52,7 +51,10 @@ func New(cfg Config) (*Runner, error) {
 	}
 	r := &Runner{cfg: cfg, last: kind{network: NetworkHost}, filter: sync.OnceValues(compileFilter)}
 	r.groups = newGroups(cfg.CgroupParent)
-	var err error
+	err := makeStubDir(cfg.StubDir)
+	if err != nil {
+		return nil, err
+	}
 	if r.spawner, err = newSpawner(cfg.Executable); err != nil {
 		return nil, err
 	}
@@ -78,7 +80,7 @@ func (r *Runner) Close() error {
 		errs = append(errs, p.group.destroy())
 	}
 	r.spares = nil
-	return errors.Join(append(errs, r.groups.close(), r.spawner.close())...)
+	return errors.Join(append(errs, r.spawner.close())...)
 }
 
 // refill starts spares in the background until there are enough for the kind of the last step.
@@ -350,10 +352,10 @@ func (r *Runner) report(err error) {
 func (r *Runner) frame(s *Spec) (*stepFrame, []int, error) {
 	f := &stepFrame{
 		Stdin: -1, Args: toBytes(s.Args), Env: toBytes(s.Env), SecretEnv: toBytes(s.SecretEnv),
-		Dir: []byte(s.Dir), User: []byte(s.User), Hostname: []byte(s.Hostname), Network: s.Network,
+		Dir: []byte(s.Dir), User: []byte(s.User), Hostname: []byte(s.Hostname),
 		ShmSize: s.ShmSize, Rlimits: s.Rlimits, ReadOnlyRoot: s.ReadOnlyRoot,
 	}
-	root, err := mountRoot(s)
+	root, err := mountRoot(s, r.cfg.StubDir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -430,7 +432,7 @@ func bindSource(m *Mount) (int, error) {
 		if err != nil {
 			return -1, err
 		}
-		defer unix.Close(fd) //nolint:errcheck // O_PATH
+		defer unix.Close(fd)
 		source = fd
 	}
 	var st unix.Stat_t
@@ -463,12 +465,12 @@ func throwAwayFile(source int, st *unix.Stat_t, attrs uint64) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer in.Close() //nolint:errcheck // only read from
+	defer in.Close()
 	tmp, err := newMount("tmpfs", attrNoDev, "mode=0700")
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(tmp) //nolint:errcheck // a mount descriptor
+	defer unix.Close(tmp)
 	fd, err := unix.Openat(tmp, "file", unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return -1, err

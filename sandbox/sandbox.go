@@ -21,6 +21,10 @@ type Config struct {
 	Notice func(string)
 	// Spares is how many children are started ahead; 0 means 1.
 	Spares int
+	// StubDir is a directory on the file system of the layers that the Runner fills with the mount points that every step
+	// needs, and puts below all layers. So nothing is made in, and removed from, upper directories of images that lack
+	// them, which costs several times what starting the step does. It may be shared by Runners and kept. Empty: not used.
+	StubDir string
 	// KillDelay is the time between TERM and KILL when a step is cancelled; 0 means 10 seconds.
 	KillDelay time.Duration
 }

@@ -286,12 +286,15 @@ func TestH36_HostileRoot(t *testing.T) {
 func TestG13_Rlimits(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})
-	s := f.spec(t, "ulimit -Sn; ulimit -Hn; ulimit -f; ulimit -v")
-	s.Rlimits = []Rlimit{{"nofile", 100, 200}, {"fsize", 1 << 20, 1 << 20}, {"as", 64 << 20, 64 << 20}}
-	if out, _ := f.sh(t, s); out != "100\n200\n2048\n65536\n" {
-		t.Errorf("%q", out)
+	for _, user := range []string{"", "app"} {
+		s := f.spec(t, "ulimit -Sn; ulimit -Hn; ulimit -f; ulimit -Sv; ulimit -Hv; ulimit -v 100000 2>/dev/null && echo raised")
+		s.User = user
+		s.Rlimits = []Rlimit{{"nofile", 100, 200}, {"fsize", 1 << 20, 1 << 20}, {"as", 64 << 20, 64 << 20}}
+		if out, _ := f.sh(t, s); out != "100\n200\n2048\n65536\n65536\n" {
+			t.Errorf("user %q: %q", user, out)
+		}
 	}
-	s = f.spec(t, "true")
+	s := f.spec(t, "true")
 	s.Rlimits = []Rlimit{{"turbo", 1, 1}}
 	if _, err := f.Run(t.Context(), s); !errors.Is(err, ErrInvalid) {
 		t.Error(err)

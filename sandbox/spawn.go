@@ -64,7 +64,7 @@ func openExecutable(path string) (*os.File, error) {
 	if err != nil {
 		return nil, setupError("open executable", path, err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // replaced by the copy below
+	defer unix.Close(fd)
 	// The number must be above those that are laid out for the child before it executes the file by number.
 	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 32)
 	if err != nil {

@@ -37,7 +37,6 @@ type stepFrame struct {
 	Dir, User    []byte
 	Hostname     []byte
 	Mounts       []wireMount
-	Network      string
 	ShmSize      int64
 	Rlimits      []Rlimit
 	ReadOnlyRoot bool
@@ -129,9 +128,9 @@ func sendFDs(socket int, fds []int) error {
 		fds = fds[len(batch):]
 		for {
 			err := unix.Sendmsg(socket, []byte{0}, unix.UnixRights(batch...), nil, 0)
-			if err == unix.EINTR || err == unix.EAGAIN { //nolint:errorlint // a bare errno
+			if err == unix.EINTR || err == unix.EAGAIN {
 				// The child has the frame before it reads descriptors, so the buffer empties soon.
-				if _, err := unix.Poll([]unix.PollFd{{Fd: int32(socket), Events: unix.POLLOUT}}, -1); err != nil && err != unix.EINTR { //nolint:errorlint // a bare errno
+				if _, err := unix.Poll([]unix.PollFd{{Fd: int32(socket), Events: unix.POLLOUT}}, -1); err != nil && err != unix.EINTR {
 					return err
 				}
 				continue
@@ -153,7 +152,7 @@ func receiveFDs(socket, n int) ([]int, error) {
 		oob := make([]byte, unix.CmsgSpace(4*want))
 		var data [1]byte
 		size, oobSize, flags, _, err := unix.Recvmsg(socket, data[:], oob, unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR { //nolint:errorlint // a bare errno
+		if err == unix.EINTR {
 			continue
 		}
 		if err == nil && size == 0 {

@@ -29,7 +29,7 @@
 // so their steps run again and Commit puts the new ones in their place. A file system that is shut down by
 // force and mounted again *within* one boot is outside of this, unless Config.BootID tells the two apart.
 //
-// Stacks of more than 500 layers, which overlay refuses, are folded: the lowest 400 are hard-linked into one
+// Overlay refuses more than 500 layers, so stacks of more than 490 are folded: the lowest 400 are hard-linked into one
 // directory, kept as a layer whose id is a hash of theirs.
 //
 // Store is safe for concurrent use by goroutines and processes; a Work belongs to one goroutine. Locks: a

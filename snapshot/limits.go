@@ -1,10 +1,10 @@
 package snapshot
 
-// Overlay takes 500 lower directories (fs/overlayfs/params.h, OVL_MAX_STACK). Of a taller stack the
-// lowest layers are folded: linked together into one directory, which is kept under an id made of theirs. The
+// Overlay takes 500 lower directories (fs/overlayfs/params.h, OVL_MAX_STACK), of which ten are left to who mounts
+// Dirs with directories of his own. Of a taller stack the lowest layers are folded: linked together into one directory, which is kept under an id made of theirs. The
 // chunk is a constant so that a stack that grows step by step keeps finding the same fold.
 const (
-	maxLower  = 500
+	maxLower  = 490
 	foldChunk = 400
 )
 
@@ -16,8 +16,9 @@ const (
 	nameBatch = 1024
 	// maxXattr bounds the list of attribute names and each value; the kernel's own limit is 64 KiB (xattr(7)).
 	maxXattr = 64 << 10
-	// maxNames bounds the search for a free name; they are random, so a second attempt is an accident already.
-	maxNames = 16
+	// maxNames bounds the attempts at a new name. Names are random and do not collide, but a Sweep may take a
+	// directory in the moment before it is locked, and some may sweep in a loop.
+	maxNames = 100
 	// maxLog bounds what is read of a mount context's log; the kernel keeps 8 messages.
 	maxLog = 16
 )

@@ -310,11 +310,8 @@ func (s *Store) sweepOne(name string) error {
 	if err != nil || !free {
 		return err
 	}
-	// Between our open and our lock the owner may have committed it: then the name is gone, the
-	// descriptor leads to a good layer, and nothing may be removed through it.
-	if !sameFile(dir, path) {
-		return nil
-	}
+	// By name, not through the descriptor: between our open and our lock the owner may have committed it. Then
+	// the descriptor leads to a good layer, while the name is gone and nothing is removed.
 	return removeTree(path)
 }
 

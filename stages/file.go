@@ -229,7 +229,7 @@ func parseTree(src []byte) (*parser.Result, error) {
 		if msg := err.Error(); strings.HasPrefix(msg, "only one ") || strings.HasPrefix(msg, "invalid escape token") {
 			pos = Position{pos.Start + 1, pos.Start + 1} // the parser counts a directive's line from 0
 		}
-		return nil, &Error{Pos: pos, Op: op, Err: cause(err)}
+		return nil, &Error{Pos: pos, Op: op, Err: cause(err), Hint: syntaxHint("", cause(err).Error())}
 	}
 	if n := len(tree.AST.Children); n > maxInstructions {
 		at := tree.AST.Children[maxInstructions].StartLine

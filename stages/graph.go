@@ -108,9 +108,13 @@ func (p *planner) fromNames() []string {
 
 // unsetHint suggests what to do about a FROM that lacks a value.
 func (p *planner) unsetHint(unset map[string]struct{}, written string) string {
-	for _, name := range sortedKeys(unset) {
+	if len(unset) > 0 {
+		name := sortedKeys(unset)[0]
 		if s := didYouMean(name, p.fromNames()); s != "" {
 			return s
+		}
+		if len(name) > maxQuoted {
+			return "declare the variable with ARG before the first FROM"
 		}
 		return fmt.Sprintf("declare ARG %s=... before the first FROM, or give --build-arg %s=...", name, name)
 	}
@@ -422,7 +426,7 @@ func (p *planner) trigger(st *stage, text string) (command, error) {
 func onBuildError(err error, from Position, text string) error {
 	var e *Error
 	if !errors.As(err, &e) {
-		e, _ = newError(from, "ONBUILD", err).(*Error)
+		errors.As(newError(from, "ONBUILD", err), &e)
 	}
 	moved := *e
 	moved.Pos, moved.OnBuild = from, text

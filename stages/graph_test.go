@@ -23,6 +23,7 @@ func TestPlanErrors(t *testing.T) {
 		{"B1 unknown image", "FROM busybox AS builder\nFROM bilder\n", 2, "image not found", "did you mean builder?"},
 		{"B1 unknown image of COPY", "FROM busybox AS builder\nCOPY --from=bulder /a /b\n", 2, "image not found", "did you mean builder?"},
 		{"B1 unknown image of mount", "FROM busybox AS builder\nRUN --mount=from=bulder,target=/x y\n", 2, "image not found", "did you mean builder?"},
+		{"B1 unknown image of a trigger", "FROM busybox\nFROM trigger-image\n", 2, "COPY from nosuch: image not found", ""},
 		{"B2 empty platform", "FROM --platform=$TARGETPLATFROM busybox\n", 1, "platform is empty", "did you mean TARGETPLATFORM?"},
 		{"B2 bad platform", "FROM --platform=a/b/c/d busybox\n", 1, "no platform", ""},
 		{"B6 bad default", "ARG a=${b:?needed}\nFROM busybox\n", 1, "needed", ""},
@@ -352,7 +353,7 @@ func TestC12_NamedContexts(t *testing.T) {
 func TestB7_UnusedBuildArg(t *testing.T) {
 	t.Parallel()
 	plan := mustPlan(t, "ARG version\nFROM busybox AS a\nARG inner\nFROM triggers AS tools\nFROM busybox\n",
-		buildArgs("versoin", "1", "inner", "2", "http_proxy", "x", "HTTPS_PROXY", "x", "BUILDKIT_INLINE_CACHE", "1", "TARGETARCH", "x",
+		buildArgs("verzion", "1", "inner", "2", "http_proxy", "x", "HTTPS_PROXY", "x", "BUILDKIT_INLINE_CACHE", "1", "TARGETARCH", "x",
 			"SOURCE_DATE_EPOCH", "1", "BUILDKIT_UNKNOWN", "1"))
 	var got []string
 	for _, w := range plan.Warnings {
@@ -361,7 +362,7 @@ func TestB7_UnusedBuildArg(t *testing.T) {
 		}
 	}
 	want := []string{`build argument "BUILDKIT_UNKNOWN" is not declared by any ARG`,
-		`build argument "versoin" is not declared by any ARG (did you mean version?)`}
+		`build argument "verzion" is not declared by any ARG (did you mean version?)`}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -39,6 +39,8 @@ func testBase(ref BaseRef) (Base, bool) {
 		img.Config.Shell = []string{"/bin/base", "-c"}
 	case "triggers":
 		img.Config.OnBuild = []string{"RUN echo from-trigger", "ENV TRIGGER=1", "COPY --from=tools /a /b"}
+	case "trigger-image":
+		img.Config.OnBuild = []string{"COPY --from=nosuch /a /b"}
 	case "badtrigger":
 		img.Config.OnBuild = []string{"COPY --chmod=9z9 a b"}
 	case "arm":
@@ -64,7 +66,7 @@ func planOf(src string, opt Options) (*Plan, error) {
 		for _, ref := range missing {
 			b, ok := testBase(ref)
 			if !ok {
-				return nil, f.BaseError(opt, ref, errors.New("image not found"))
+				return nil, f.BaseError(opt, bases, ref, errors.New("image not found"))
 			}
 			bases[ref] = b
 		}

@@ -235,8 +235,25 @@ var (
 	badSecurity = regexp.MustCompile(`^security "([^"]+)" is not valid`)
 )
 
-// syntaxHint finds a near name for what the parser did not know.
+// usageHints are remedies for messages of the parser packages.
+var usageHints = []struct{ part, hint string }{
+	{"can't find = in", "write name=value; quote a value with blanks, and give a comment its own line"},
+	{"requires either one or three arguments", "write FROM image or FROM image AS name"},
+	{"unterminated heredoc", "end the text with a line that holds only the heredoc's name"},
+	{"name can't start with a number", "start the name with a letter; letters, digits, - _ and . may follow"},
+	{"arrays must be comprised of strings", "put each element in double quotes"},
+	{"requires the arguments to be in JSON form", `write a JSON array, such as ["/bin/bash", "-c"]`},
+	{"isn't allowed as an ONBUILD trigger", "put it into the Dockerfile that builds on this image"},
+}
+
+// syntaxHint finds a remedy: a usage, or a near name for what the parser did
+// not know.
 func syntaxHint(instruction, message string) string {
+	for _, u := range usageHints {
+		if strings.Contains(message, u.part) {
+			return u.hint
+		}
+	}
 	for _, h := range []struct {
 		re    *regexp.Regexp
 		names []string

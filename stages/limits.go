@@ -35,11 +35,11 @@ const (
 
 	// maxPlanWork is the same sum over a whole plan, and counts what the plan
 	// holds too: history texts, environments of RUNs, copied configurations.
-	maxPlanWork = 256 << 20
+	maxPlanWork = 128 << 20
 
-	// entryCost is what copying one environment entry counts: about the time of
-	// adding as many bytes.
-	entryCost = 32
+	// entryCost is what copying one environment entry with its index counts: it
+	// takes about the time, and the memory, of as many bytes of text.
+	entryCost = 64
 
 	// maxShown is the expanded length of an instruction beyond which it is shown
 	// as written.

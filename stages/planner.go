@@ -67,38 +67,44 @@ func (p *planner) plan() (*Plan, error) {
 	return p.evaluate(target)
 }
 
-// BaseError is the error to show when ref, as Plan asked for it, cannot be had
-// because of cause: it has the position of the first instruction that uses it,
-// and suggests a stage when the name looks like a misspelt one (B1).
-func (f *File) BaseError(opt Options, ref BaseRef, cause error) error {
+// BaseError is the error to show when ref, as Plan asked for it with the same
+// opt and bases, cannot be had because of cause: it has the position of the first
+// instruction that uses it, and suggests a stage when the name looks like a
+// misspelt one (B1).
+func (f *File) BaseError(opt Options, bases map[BaseRef]Base, ref BaseRef, cause error) error {
 	hint := f.stageHint(ref.Name)
 	p := f.newPlanner(opt)
-	p.bases = map[BaseRef]Base{}
-	if p.prepare() == nil {
-		for i := range p.stages {
-			if pos, op, ok := p.uses(p.stages[i], ref); ok {
-				return &Error{Pos: pos, Op: op, Err: cause, Hint: hint}
+	p.bases = bases
+	if _, err := p.plan(); err == nil {
+		for _, st := range p.stages {
+			if e := p.baseError(st, ref, cause); st.reached && e != nil {
+				e.Hint = hint
+				return e
 			}
 		}
 	}
 	return &Error{Op: ref.Name, Err: cause, Hint: hint}
 }
 
-// uses finds where the stage reads ref.
-func (p *planner) uses(st *stage, ref BaseRef) (Position, string, bool) {
+// baseError is the error of the instruction of st that reads ref, nil if none.
+func (p *planner) baseError(st *stage, ref BaseRef, cause error) *Error {
 	if st.base < 0 {
 		if _, got, err := p.baseSource(st); err == nil && got == ref {
-			return st.raw.pos, "FROM " + ref.Name, true
+			return &Error{Pos: st.raw.pos, Op: "FROM " + cut(ref.Name, maxQuoted), Err: cause}
 		}
 	}
 	for _, c := range st.commands {
 		for _, o := range c.origins {
-			if _, got, err := p.imageSource(o.name, p.target); o.stage < 0 && o.name != "" && err == nil && got == ref {
-				return c.pos, strings.ToUpper(c.cmd.Name()) + " from " + ref.Name, true
+			if o.stage >= 0 || o.name == "" {
+				continue
+			}
+			if _, got, err := p.imageSource(o.name, p.target); err == nil && got == ref {
+				op := strings.ToUpper(c.cmd.Name()) + " from " + cut(ref.Name, maxQuoted)
+				return &Error{Pos: c.pos, Op: op, Err: cause, OnBuild: c.onBuild}
 			}
 		}
 	}
-	return Position{}, "", false
+	return nil
 }
 
 func (f *File) newPlanner(opt Options) *planner {

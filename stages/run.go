@@ -15,7 +15,7 @@ const scriptDir = "/dev/pipes/"
 
 // runStep evaluates RUN (B20-B30).
 func (s *state) runStep(c *command, cmd *instructions.RunCommand) error {
-	if s.run.OS == "windows" {
+	if s.runsOn.OS == "windows" {
 		return fmt.Errorf("RUN on Windows is %w", ErrUnsupported)
 	}
 	if len(c.origins) > 0 {

@@ -28,7 +28,7 @@ var errConfigSize = fmt.Errorf("the image configuration is larger than %d bytes"
 type state struct {
 	planner *planner
 	out     *Stage
-	run     ocispec.Platform // platform of RUNs, which a stage built on this one inherits
+	runsOn  ocispec.Platform // platform of RUNs, which a stage built on this one inherits
 	config  *environ         // Env of the image
 	env     *environ         // variables in force: Env and ARGs
 	args    *environ         // ARGs declared so far, with the value they were given
@@ -81,7 +81,7 @@ func (s *state) inherit(base *stage) {
 	s.out.Base = Source{Kind: SourceStage, Stage: base.index}
 	s.out.Image = base.out.Image
 	s.out.Image.Config.OnBuild = nil
-	s.run = base.run
+	s.runsOn = base.runsOn
 	s.config, s.env, s.args = base.config.fork(), base.env.fork(), base.args.fork()
 	s.size, s.workdirSet = base.size, base.workdirSet
 	s.needs[base.index] = true
@@ -94,7 +94,7 @@ func (st *stage) fromImage(p *planner) error {
 		return err
 	}
 	st.out.Base = src
-	st.state.run = p.wish(st)
+	st.runsOn = p.wish(st)
 	var img Image
 	switch src.Kind {
 	case SourceImage:
@@ -102,16 +102,18 @@ func (st *stage) fromImage(p *planner) error {
 		if err := checkBase(&img); err != nil {
 			return err
 		}
-		lintBasePlatform(*st.raw, p.wish(st), img.Platform, p.lint.WithMergedConfigFromComments(st.raw.Comments))
-		if st.replaced != nil {
-			st.state.run = platforms.Normalize(img.Platform)
+		if ref.Context == "" {
+			lintBasePlatform(*st.raw, p.wish(st), img.Platform, p.lint.WithMergedConfigFromComments(st.raw.Comments))
+		}
+		if st.replaced != nil && img.OS != "" && img.Architecture != "" {
+			st.runsOn = platforms.Normalize(img.Platform)
 		}
 		st.out.Total = 1
 	case SourceScratch:
 		// The reference ignores FROM --platform here.
-		img, st.state.run = emptyImage(p.target), p.target
+		img, st.runsOn = emptyImage(p.target), p.target
 	default:
-		img = emptyImage(st.state.run)
+		img = emptyImage(st.runsOn)
 	}
 	st.adopt(&img)
 	return nil
@@ -172,7 +174,7 @@ func (s *state) adopt(img *Image) {
 // addPath makes sure that there is a PATH, except on Windows, whose default is
 // the system's own.
 func (s *state) addPath() {
-	if _, ok := s.config.Get("PATH"); ok || s.run.OS == "windows" {
+	if _, ok := s.config.Get("PATH"); ok || s.runsOn.OS == "windows" {
 		return
 	}
 	s.config.set("PATH", defaultPath)
@@ -182,7 +184,7 @@ func (s *state) addPath() {
 // end completes the stage's result.
 func (st *stage) end() error {
 	out := st.out
-	out.Platform = st.state.run
+	out.Platform = st.runsOn
 	out.Image.Config.Env = st.config.lend()
 	out.Total += len(out.Steps)
 	for i := range st.needs {
@@ -288,7 +290,7 @@ func (s *state) text(c *command, raw bool, masked map[string]string) string {
 	if str, ok := c.cmd.(fmt.Stringer); ok {
 		src = str.String()
 	}
-	out := s.planner.x.display(src, overlay{s.env, masked}, raw)
+	out := cut(s.planner.x.display(src, overlay{s.env, masked}, raw), maxShown)
 	word, rest, _ := strings.Cut(out, " ")
 	if rest != "" {
 		rest = " " + rest

@@ -3,7 +3,8 @@
 // It gives one type, [Printer], that turns builder events and errors into text
 // for people (plain) or objects for programs (rawjson):
 //
-//	p := ui.New(os.Stderr, ui.Options{Mode: ui.Plain, Color: ui.DefaultTheme()})
+//	p := ui.New(os.Stderr, ui.Options{Mode: ui.Plain, Color: ui.DefaultTheme(), SpoolDir: "/tmp"})
+//	defer p.Close()
 //	opt.Progress = p.Event
 //	res, err := b.Build(ctx, opt)
 //	if err != nil {
@@ -19,7 +20,8 @@
 // UTF-8 and bidirectional controls are shown as escapes, and output of a step
 // always stands behind the step's own prefix, so it cannot imitate a line of
 // gobuild. Memory is bounded whatever a step prints. Nothing is clipped: a line
-// without end is shown in pieces. Methods may be called from several goroutines.
+// without end is shown in pieces, and what a slow terminal does not take waits in
+// a file. Methods may be called from several goroutines.
 //
 // A writer that fails is given up silently: losing the view never fails a build.
 //

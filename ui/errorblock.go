@@ -75,7 +75,11 @@ func excerpt(e *builder.Error, opt *Options) []string {
 	}
 	lines := []string{fmt.Sprintf("%s:%d", Line(shownPath(e.File, opt.Dir)), e.Pos.Start)}
 	end := max(e.Pos.End, e.Pos.Start)
-	from, to := max(e.Pos.Start-excerptAround, 1), min(end+excerptAround, len(e.Source))
+	last := len(e.Source)
+	if last > end && e.Source[last-1] == "" { // what follows the last newline is no line
+		last--
+	}
+	from, to := max(e.Pos.Start-excerptAround, 1), min(end+excerptAround, last)
 	width := len(strconv.Itoa(to))
 	for n := from; n <= to; n++ {
 		failing := n >= e.Pos.Start && n <= end

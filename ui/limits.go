@@ -28,6 +28,9 @@ const (
 	// maxTail is the number of output lines repeated after a failed RUN (F1).
 	maxTail = 20
 
+	// maxSpool bounds the bytes in memory that wait for a slow terminal; more wait in a file.
+	maxSpool = 1 << 20
+
 	// maxTransfers bounds the transfers whose last report is remembered; past
 	// it the table starts anew, which costs at most some extra lines.
 	maxTransfers = 1 << 10

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -56,6 +57,10 @@ func (v *plainView) step(s *builder.StepInfo) *stepView {
 	if st, ok := v.steps[s]; ok {
 		return st
 	}
+	if s == &v.unnamed {
+		v.steps[s] = &stepView{name: "[no step]", streams: map[string]*cleaner{}}
+		return v.steps[s]
+	}
 	stage := ""
 	if s.Stage != "" {
 		stage = "[" + Line(s.Stage) + "] "
@@ -108,13 +113,30 @@ func (v *plainView) stepDone(e builder.Event) {
 	switch {
 	case e.Err != nil:
 		v.result(e.Step, st, v.opt.Color.paint(v.opt.Color.Error,
-			fmt.Sprintf("failed after %s: %s", formatDuration(e.Duration), cut(firstLine(e.Err.Error())))))
+			fmt.Sprintf("failed after %s: %s", formatDuration(e.Duration), cut(firstLine(cause(e.Err))))))
 	case e.Cached:
 		v.result(e.Step, st, "Using cache")
 	default:
-		v.result(e.Step, st, strings.TrimLeft(fmt.Sprintf("%s %s +%s", shortID(e.Digest),
-			formatDuration(e.Duration), formatSize(e.Bytes)), " "))
+		text := strings.TrimLeft(shortID(e.Digest)+" "+formatDuration(e.Duration), " ")
+		if e.Bytes > 0 { // of a layer that is not packed yet the size is not known
+			text += " +" + formatSize(e.Bytes)
+		}
+		v.result(e.Step, st, text)
 	}
+}
+
+// cause is what an error says beyond the step it happened in, whose line is in sight.
+func cause(err error) string {
+	var be *builder.Error
+	switch {
+	case !errors.As(err, &be):
+		return err.Error()
+	case be.ExitCode != 0:
+		return fmt.Sprintf("exit code %d", be.ExitCode)
+	case be.Err != nil:
+		return be.Err.Error()
+	}
+	return err.Error()
 }
 
 // flush emits the unfinished lines of a step.
@@ -247,6 +269,9 @@ func shortID(d string) string {
 }
 
 func formatDuration(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%.2fs", d.Seconds())
+	}
 	if d < time.Minute {
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	}

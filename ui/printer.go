@@ -38,6 +38,7 @@ type Options struct {
 	Timestamps bool             // begin each line with the time, RFC 3339
 	ErrorJSON  bool             // Fail writes an object rather than a block
 	Dir        string           // files below it are shown relative to it; "" leaves paths alone
+	SpoolDir   string           // where output waits for a slow reader; "" writes directly, so a slow reader slows the caller
 	Now        func() time.Time // clock for lines without an event; nil is time.Now
 }
 
@@ -47,10 +48,11 @@ type Printer struct {
 
 	mu    sync.Mutex
 	w     io.Writer
+	spool *spool // in front of w; nil when it is written directly
 	plain plainView
 }
 
-// New returns a Printer that writes to w, one Write per event.
+// New returns a Printer that writes to w, one Write per event. Close it when Options.SpoolDir is set.
 func New(w io.Writer, opt Options) *Printer {
 	if opt.Mode == "" {
 		opt.Mode = Plain
@@ -59,6 +61,10 @@ func New(w io.Writer, opt Options) *Printer {
 		opt.Now = time.Now
 	}
 	p := &Printer{opt: opt, w: w}
+	if opt.SpoolDir != "" {
+		p.spool = newSpool(w, opt.SpoolDir)
+		p.w = p.spool
+	}
 	p.plain = plainView{opt: &p.opt, steps: map[*builder.StepInfo]*stepView{}, transfers: map[string]time.Time{}}
 	return p
 }
@@ -106,6 +112,20 @@ func (p *Printer) Fail(err error) {
 	p.plain.flushAll()
 	p.plain.out = append(p.plain.out, errorBlock(err, &p.opt)...)
 	p.flush(now)
+}
+
+// Sync waits until everything shown so far was written.
+func (p *Printer) Sync() {
+	if p.spool != nil {
+		p.spool.Sync()
+	}
+}
+
+// Close waits until everything was written. The writer given to New stays open.
+func (p *Printer) Close() {
+	if p.spool != nil {
+		p.spool.Close()
+	}
 }
 
 // hidden applies the level.

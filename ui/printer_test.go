@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gobuild/builder"
 )
@@ -148,6 +149,17 @@ func TestRemedy_IsTheOutermostThatSaysSomething(t *testing.T) {
 	} {
 		if got := remedy(tt.err); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestFormatDuration(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		0: "0.00s", 23 * time.Millisecond: "0.02s", 1240 * time.Millisecond: "1.2s", 59 * time.Second: "59.0s", 80 * time.Second: "1m20s", 2 * time.Hour: "2h0m0s",
+	} {
+		if got := formatDuration(d); got != want {
+			t.Errorf("%d: %q, want %q", d, got, want)
 		}
 	}
 }

@@ -107,7 +107,7 @@ func parallelBuild() []builder.Event {
 }
 
 func failedRunError() error {
-	source := strings.Split("FROM base\nWORKDIR /src\nCOPY . .\n\nRUN one && \\\n    two && \\\n    three\n\nUSER app\nCMD [\"x\"]\nLABEL a=b", "\n")
+	source := strings.Split("FROM base\nWORKDIR /src\nCOPY . .\n\nRUN one && \\\n    two && \\\n    three\n\nUSER app\nCMD [\"x\"]\nLABEL a=b\n", "\n")
 	var tail []string
 	for i := range 30 {
 		tail = append(tail, fmt.Sprintf("line %d\x1b[2J", i+1))
@@ -117,6 +117,16 @@ func failedRunError() error {
 		Pos: stages.Position{Start: 5, End: 7}, Step: &builder.StepInfo{Stage: "build", Number: 3, Total: 4, Text: "RUN one && two && three"},
 		ExitCode: 127, Tail: tail, Hint: "three is not installed\nadd it with apk add three", Others: []error{errors.New("COPY x: no such file\nsecond line")},
 		Err: errors.New("exit status 127"),
+	}
+}
+
+func failedSteps() []builder.Event {
+	a := &builder.StepInfo{Number: 1, Total: 3, Text: "RUN a"}
+	return []builder.Event{
+		{Type: builder.EventStepDone, Time: at(0), Step: a, Duration: time.Second, Err: &builder.Error{Op: "RUN a", ExitCode: 2, Err: errors.New("exit status 2")}},
+		{Type: builder.EventStepDone, Time: at(0), Step: a, Duration: time.Second, Err: &builder.Error{Op: "COPY a", Err: errors.New("not found\nmore")}},
+		{Type: builder.EventStepDone, Time: at(0), Step: a, Duration: time.Second, Err: errors.New("plain")},
+		{Type: builder.EventOutput, Time: at(0), Stream: "stdout", Data: []byte("of no step\n")},
 	}
 }
 
@@ -138,6 +148,7 @@ func scenes() []scene {
 		{name: "cold-rawjson", opt: Options{Mode: RawJSON}, events: coldBuild()},
 		{name: "cold-quiet", opt: Options{Mode: Quiet}, events: coldBuild()},
 		{name: "parallel", events: parallelBuild()},
+		{name: "failed-steps", events: failedSteps()},
 		{name: "failed", opt: Options{Dir: "/home/me/app"}, err: failedRunError()},
 		{name: "failed-color", opt: Options{Dir: "/home/me", Color: color}, err: failedRunError()},
 		{name: "failed-rawjson", opt: Options{Mode: RawJSON}, err: failedRunError()},

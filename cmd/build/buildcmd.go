@@ -30,7 +30,7 @@ and kaniko are known: those that cannot be obeyed say what to use.`,
 }
 
 // build is gobuild build.
-func (a *app) build(ctx context.Context, args []string) (err error) {
+func (a *app) build(ctx context.Context, args []string) error {
 	f := a.flags
 	opt, err := a.buildOptions(f)
 	if err != nil {
@@ -48,17 +48,9 @@ func (a *app) build(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	cleanup, err := a.fillContext(&opt, f, args)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, cleanup()) }()
-
-	res, err := a.buildAndLoad(ctx, opt, load)
+	res, err := a.buildInContext(ctx, opt, args, load)
 	err = because(ctx, err)
-	if ferr := files.write(res, err); ferr != nil {
-		err = errors.Join(err, ferr)
-	}
+	err = errors.Join(err, files.write(res, err))
 	if err != nil || stdoutTaken {
 		return err
 	}
@@ -66,6 +58,16 @@ func (a *app) build(ctx context.Context, args []string) (err error) {
 		return a.print(id.String())
 	}
 	return nil
+}
+
+// buildInContext settles the context and builds.
+func (a *app) buildInContext(ctx context.Context, opt builder.Options, args []string, load *loader) (res *builder.Result, err error) {
+	cleanup, err := a.fillContext(&opt, a.flags, args)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, cleanup()) }()
+	return a.buildAndLoad(ctx, opt, load)
 }
 
 // buildAndLoad builds, and waits for the program of --load, if any.
@@ -193,6 +195,5 @@ func (a *app) printJSON(v any) error {
 	if err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
-	_, err = a.stdout.Write(data)
-	return err
+	return a.printBytes(data)
 }

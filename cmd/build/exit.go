@@ -132,8 +132,8 @@ func exitCode(err error) int {
 	return exitEnvironment
 }
 
-// because replaces an error that only says "cancelled" by the reason of the
-// cancellation. An error that has a reason of its own keeps it beside that one.
+// because replaces what a cancelled command said by the reason: the signal, of
+// which the place does not matter, or --timeout, whose error keeps its place.
 func because(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil {
 		return err
@@ -141,8 +141,11 @@ func because(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	var sig *signalError
 	var timeout *timeoutError
-	if !errors.As(cause, &sig) && !errors.As(cause, &timeout) {
-		return err
+	switch {
+	case errors.As(cause, &sig):
+		return cause
+	case errors.As(cause, &timeout) && !errors.Is(err, cause):
+		return cause
 	}
-	return cause
+	return err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -19,23 +20,25 @@ func main() {
 		sandbox.ChildMain()
 		return
 	}
-	os.Exit(guarded())
+	// A panic in another goroutine is seen by the runtime alone: at least it shows
+	// no stacks then. GOTRACEBACK=all brings them back.
+	debug.SetTraceback("none")
+	os.Exit(guard(os.Stderr, func() int {
+		ctx, stop := signalContext(context.Background(), os.Exit)
+		defer stop()
+		return run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	}))
 }
 
-// guarded runs the command with signals as cancellation. No bug shows a trace to
-// the user: a panic here becomes one line, and one in another goroutine, which
-// only the runtime sees, at least none of the stacks (GOTRACEBACK brings them back).
-func guarded() (code int) {
-	debug.SetTraceback("none")
+// guard turns a panic, which is a bug of ours, into one line and an exit code.
+func guard(stderr io.Writer, command func() int) (code int) {
 	defer func() {
 		if r := recover(); r != nil {
-			fmt.Fprintln(os.Stderr, "internal error: "+ui.Line(fmt.Sprint(r))+" (please report)")
+			fmt.Fprintln(stderr, "internal error: "+ui.Line(fmt.Sprint(r))+" (please report)")
 			code = exitEnvironment
 		}
 	}()
-	ctx, stop := signalContext(context.Background(), os.Exit)
-	defer stop()
-	return run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	return command()
 }
 
 // signalContext returns a context that the first SIGINT, SIGTERM, SIGHUP or

@@ -32,6 +32,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	a := &app{env: newEnviron(env), stdin: stdin, stdout: resultWriter{stdout}, stderr: stderr, uid: os.Geteuid()}
 	a.printer = ui.New(stderr, ui.Options{Color: a.theme()}) // until the flags say otherwise
 	err := a.execute(ctx, args)
+	defer func() { a.printer.Close() }() // whatever printer it is by then
 	var status *statusError
 	if errors.As(err, &status) {
 		return status.code
@@ -69,6 +70,7 @@ func (a *app) prepare(ctx context.Context, f flags) (context.Context, context.Ca
 		return ctx, none, err
 	}
 	opt, err := a.uiOptions(f)
+	a.printer.Close()
 	a.printer = ui.New(a.stderr, opt)
 	if err != nil {
 		return ctx, none, err
@@ -107,7 +109,7 @@ func (a *app) interrupted(ctx context.Context) {
 
 // uiOptions are what the flags and the environment say about the view. They are usable beside an error.
 func (a *app) uiOptions(f flags) (ui.Options, error) {
-	opt := ui.Options{Explain: f.is("explain"), Timestamps: f.is("log-timestamp")}
+	opt := ui.Options{Explain: f.is("explain"), Timestamps: f.is("log-timestamp"), SpoolDir: a.env.tempDir()}
 	opt.Dir, _ = os.Getwd() // only shortens what is shown
 	var errs []error
 	switch f.str("error-format") {
@@ -161,7 +163,12 @@ func (a *app) progressMode(f flags) (ui.Mode, error) {
 		return ui.Plain, nil
 	case "rawjson", "quiet", "none":
 		return ui.Mode(value), nil
-	case "tty", "plain-buildkit":
+	case "tty":
+		if from != "--progress" { // set for another program, where it means the default: no reason to fail
+			return ui.Plain, nil
+		}
+		return ui.Plain, hint(usagef("%s=%s is not supported yet", from, value), "use plain or rawjson")
+	case "plain-buildkit":
 		return ui.Plain, hint(usagef("%s=%s is not supported yet", from, value), "use plain or rawjson")
 	}
 	e := usagef("%s=%s: unknown mode", from, value)
@@ -224,6 +231,12 @@ func (a *app) open() (*builder.Builder, error) {
 
 // print writes a result to standard output.
 func (a *app) print(lines ...string) error {
-	_, err := io.WriteString(a.stdout, strings.Join(lines, "\n")+"\n")
+	return a.printBytes([]byte(strings.Join(lines, "\n") + "\n"))
+}
+
+// printBytes writes a result as it is, after what was shown about it.
+func (a *app) printBytes(data []byte) error {
+	a.printer.Sync()
+	_, err := a.stdout.Write(data)
 	return err
 }

@@ -116,9 +116,12 @@ func (a *app) images(ctx context.Context, args []string) error {
 }
 
 func shortDigest(d string, whole bool) string {
-	_, hex, ok := strings.Cut(d, ":")
-	if whole || !ok {
+	if whole {
 		return d
+	}
+	_, hex, ok := strings.Cut(d, ":")
+	if !ok {
+		hex = d
 	}
 	return hex[:min(len(hex), 12)]
 }
@@ -162,8 +165,7 @@ func (a *app) inspect(ctx context.Context, args []string) error {
 		return err
 	}
 	if a.flags.is("raw") { // byte for byte, so that its digest can be checked
-		_, err := a.stdout.Write(i.Manifest)
-		return err
+		return a.printBytes(i.Manifest)
 	}
 	var manifest any = json.RawMessage(i.Manifest)
 	if len(i.Manifest) == 0 {

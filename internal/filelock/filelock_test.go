@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,9 +24,10 @@ func TestMain(m *testing.M) {
 	if path == "" {
 		os.Exit(m.Run())
 	}
-	_, err := TryLock(path, Exclusive)
+	l, err := TryLock(path, Exclusive)
 	fmt.Println("locked", err)
-	select {}
+	_, _ = io.Copy(io.Discard, os.Stdin) // until killed: the parent never writes nor closes
+	runtime.KeepAlive(l)                 // or its finalizer would give the lock up
 }
 
 func TestLock_ExcludesGoroutines(t *testing.T) {
@@ -55,6 +58,40 @@ func TestLock_ExcludesGoroutines(t *testing.T) {
 	wg.Wait()
 	if most.Load() != 1 {
 		t.Errorf("%d held it at once", most.Load())
+	}
+}
+
+func TestTryLock_AFileUnlinkedByItsHolderIsNotTheLock(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "l")
+	var wg sync.WaitGroup
+	var in, got atomic.Int32
+	for range 4 {
+		wg.Go(func() {
+			for range 3000 {
+				l, err := TryLock(path, Exclusive)
+				if errors.Is(err, ErrHeld) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got.Add(1)
+				if n := in.Add(1); n != 1 {
+					t.Errorf("%d hold it at once", n)
+				}
+				runtime.Gosched()
+				in.Add(-1)
+				if err := l.Remove(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got.Load() == 0 {
+		t.Error("nobody ever had it")
 	}
 }
 
@@ -96,6 +133,9 @@ func TestF25_HolderIsNamedWaitIsCancellableAndDeathReleases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +150,7 @@ func TestF25_HolderIsNamedWaitIsCancellableAndDeathReleases(t *testing.T) {
 	calls, pid := 0, 0
 	_, err = Lock(ctx, path, Exclusive, func(p int) { calls++; pid = p; cancel(stop) })
 	if !errors.Is(err, stop) {
-		t.Errorf("cancelled wait: %v", err)
+		t.Fatalf("cancelled wait: %v", err)
 	}
 	if calls != 1 || pid != cmd.Process.Pid {
 		t.Errorf("told %d times, pid %d; the holder is %d", calls, pid, cmd.Process.Pid)

@@ -51,10 +51,8 @@ func Lookup(root *rootfs.Root, spec string) (User, error) {
 	}
 	u := User{UID: uid, Home: "/"}
 	switch {
-	case user == "":
-		err = u.identify(root)
-	case numeric && isNumber(group):
-		err = u.identify(root)
+	case user == "", numeric && isNumber(group):
+		u.identify(root)
 	case numeric:
 		err = u.fill(root, func(e entry) bool { return e.uidIs(uid) }, false)
 	default:
@@ -75,12 +73,11 @@ func Lookup(root *rootfs.Root, spec string) (User, error) {
 
 // identify fills in the name and home of a uid where there is an entry. They decide nothing but HOME, so a passwd file that
 // cannot be read is no error here.
-func (u *User) identify(root *rootfs.Root) error {
+func (u *User) identify(root *rootfs.Root) {
 	e, found, err := find(root, passwdFile, func(e entry) bool { return e.uidIs(u.UID) })
 	if err == nil && found {
 		u.Name, u.Home = e.name, e.home()
 	}
-	return nil
 }
 
 // fill takes a whole identity from the first passwd entry that matches.
@@ -249,7 +246,7 @@ func scan(root *rootfs.Root, file string, each func(entry) (bool, error)) error 
 	if err != nil {
 		return fmt.Errorf("read %s: %w", file, err)
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	if st.Size > maxFile {
 		return fmt.Errorf("read %s: %w: %d bytes, %d are read", file, ErrTooLarge, st.Size, maxFile)
 	}

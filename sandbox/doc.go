@@ -1,0 +1,48 @@
+// Package sandbox runs one command in new namespaces on an overlay of given directories, under cgroup limits.
+//
+// Use it with a binary whose main begins with
+//
+//	if sandbox.IsChild(os.Args) {
+//		sandbox.ChildMain()
+//	}
+//
+// and then
+//
+//	r, err := sandbox.New(sandbox.Config{Executable: "/proc/self/exe"})
+//	defer r.Close()
+//	res, err := r.Run(ctx, sandbox.Spec{Lower: layers, Upper: upper, Work: work, Args: argv, Network: sandbox.NetworkNone})
+//
+// # How it works
+//
+// A Runner keeps a spare child: its own binary, executed again as PID 1 of new mount, pid, ipc, uts and cgroup namespaces (and
+// a network namespace when asked). The child builds /proc, /sys and /dev on a scratch tmpfs, leaves the host's file systems
+// behind with pivot_root, and prepares a thread that has only a step's privileges. All that happens before there is a step. Run
+// mounts the overlay and the sources of binds as detached mounts in the parent and sends their descriptors, so that the child
+// only puts things into place, enters the root, and starts the command from the prepared thread. What the command leaves behind
+// is killed when it ends. The next spare starts meanwhile.
+//
+// # Promises
+//
+// The command sees nothing of the host but what Spec names: not its files, processes, devices or environment, and with
+// NetworkNone not its network. It has at most the capabilities of the container engines' default, their seccomp filter, and
+// nodev mounts, so device nodes that it makes are of no use. With NetworkHost it lacks CAP_NET_RAW, because raw sockets there
+// would read the host's traffic.
+//
+// When Run returns, no process of the step is left and its overlay has been unmounted, so the upper directory is at rest. Mount
+// points that were missing in the root have been removed, if they were still those that were made and still empty, and the
+// times of their parents are as before. A directory of the image that was copied up for that stays in the upper directory with
+// the attributes it had below; Config.StubDir avoids it. The upper directory is not synced (the overlay is volatile): whoever
+// keeps it does that.
+//
+// When gobuild dies, of whatever cause, the children die with it, and with them every mount. What can be left is an empty
+// cgroup, which the next Runner that makes one removes.
+//
+// A Runner is safe for concurrent use. It holds no lock while a step runs.
+//
+// # What it does not do
+//
+// It does not run without root: a child in a user namespace would have to make the mounts that the parent makes now
+// (mountRoot, bindSource), from the same functions. It does not build networks (bridges, user-mode stacks), does not resolve
+// mount sources on the host, and does not know Dockerfiles, layers or caches: builder does. It labels nothing for AppArmor or
+// SELinux. Programs of a second instruction set (i386) cannot run, since the filter has rules for one.
+package sandbox
