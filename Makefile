@@ -32,7 +32,7 @@ fuzz-short: ; .ci/fuzz 10s
 lint:       $(LINT) ; .ci/step lint $(LINT) run ./...
 bench:      build ; .ci/packages $(BENCH_NEEDS) && $(GO) run ./bench -gobuild bin/gobuild $(BENCHFLAGS)
 generate:   ; $(GO) generate ./...
-check:      vet tidy example ; f=$$(gofmt -l .); test -z "$$f" || { echo "not gofmt-ed:" $$f; false; }; $(GO) test .
+check:      vet tidy example ; f=$$(gofmt -l $$(find . -path './.*' -prune -o -name '*.go' -print)); test -z "$$f" || { echo "not gofmt-ed:" $$f; false; }; $(GO) test .
 clean:      ; rm -rf bin .demo bench/out.json
 
 $(LINT):    ; GOBIN=$(CURDIR)/.bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) && mv .bin/golangci-lint $@

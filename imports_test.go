@@ -22,7 +22,8 @@ var mayImport = map[string][]string{
 // testsMayImport is what tests need beside that: builder's events and errors have positions of package stages in them.
 var testsMayImport = map[string][]string{"ui": {"stages"}}
 
-// onlyIn keeps what a dependency decides in one place: import path prefix to the folders that may import it.
+// onlyIn keeps what a dependency decides in one place: import path prefix to the folders that may import it. The first that fits
+// an import decides.
 var onlyIn = []struct {
 	prefix  string
 	folders []string
@@ -38,8 +39,8 @@ var onlyIn = []struct {
 	{"github.com/moby/sys/capability", []string{"sandbox"}, "privileges are dropped in sandbox"},
 	{"github.com/klauspost/pgzip", []string{"layer"}, "the bytes of a layer are decided in layer"},
 	{"golang.org/x/term", []string{"ui", "cmd/build"}, "only these know a terminal"},
-	{"log", []string{"bench"}, "what users see goes through builder events"},
 	{"log/slog", []string{"registry"}, "what users see goes through builder events; registry hands its client a logger that discards"},
+	{"log", []string{"bench"}, "what users see goes through builder events"},
 }
 
 // testOnly are modules that must not get into the binary.
@@ -88,9 +89,13 @@ func TestImports_onlyIn(t *testing.T) {
 	for _, s := range sources(t) {
 		for imp, node := range s.imports() {
 			for _, rule := range onlyIn {
-				if in(imp, rule.prefix) && !in(s.folder, rule.folders...) && !s.test {
+				if !in(imp, rule.prefix) {
+					continue
+				}
+				if !in(s.folder, rule.folders...) && !s.test {
 					t.Errorf("%s: imports %q, which only %s may: %s", s.position(node), imp, strings.Join(rule.folders, ", "), rule.why)
 				}
+				break
 			}
 			if in(imp, testOnly...) && !s.test && !testSupport(s.folder) {
 				t.Errorf("%s: imports %q, which is for tests", s.position(node), imp)

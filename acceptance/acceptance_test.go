@@ -341,7 +341,7 @@ func TestFailures(t *testing.T) {
 		{"a missing COPY source", "FROM scratch\nCOPY app.go /\n", nil, 2, []string{"Dockerfile:2", "app.go", "hint:"}},
 		{"an ignored COPY source", "FROM scratch\nCOPY secret.txt /\n", nil, 2, []string{"Dockerfile:2", "secret.txt", ".dockerignore"}},
 		{"an unknown stage", "FROM scratch AS build\nCOPY a /\n", []string{"--target", "biuld"}, 2, []string{"biuld", "build"}},
-		{"a failing RUN", baseDockerfile + "RUN echo before; exit 7\n", nil, 1, []string{"Dockerfile:4", "exit code 7", "before"}},
+		{"a failing RUN", baseDockerfile + "RUN echo before; exit 7\n", nil, 1, []string{"Dockerfile:4", "exit code: 7", "before"}},
 		{"a command that is not there", baseDockerfile + "RUN nosuchprogram\n", nil, 1, []string{"Dockerfile:4", "nosuchprogram", "hint:"}},
 		{"an unreachable registry", "FROM 127.0.0.1:1/nothing:1\n", nil, 4, []string{"Dockerfile:1", "127.0.0.1:1", "refused"}},
 		{"an unknown user", baseDockerfile + "USER nobody\nRUN id\n", nil, 1, []string{"Dockerfile:5", "nobody"}},

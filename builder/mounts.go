@@ -40,10 +40,6 @@ func (sr *stageRun) openMounts(ctx context.Context, r *stages.Run) (*mountSet, e
 	set := &mountSet{sr: sr}
 	for _, m := range r.Mounts {
 		om := openMount{Mount: m}
-		if m.Type == stages.MountSSH {
-			set.close()
-			return nil, usage{&hinted{err: errors.New("RUN --mount=type=ssh is not supported yet"), hint: "use --mount=type=secret for a key or token"}}
-		}
 		if m.Type == stages.MountBind || m.Type == stages.MountCache && m.From.Kind != "" {
 			src, err := sr.openSource(ctx, m.From)
 			if err != nil {
@@ -114,7 +110,7 @@ func (set *mountSet) prepare(ctx context.Context, spec *sandbox.Spec) error {
 		case stages.MountSecret:
 			err = set.secret(m, spec)
 		case stages.MountSSH:
-			err = errors.New("ssh")
+			err = set.ssh(ctx, m, spec)
 		}
 		if err != nil {
 			return fmt.Errorf("--mount=type=%s,target=%s: %w", m.Type, m.Target, err)

@@ -195,7 +195,7 @@ func (sr *stageRun) runError(step *stages.Step, res sandbox.Result, log *stepLog
 	case res.Signal != 0:
 		e.Err = fmt.Errorf("command %q was killed by signal %d (%s)", clip(command), res.Signal, unix.SignalName(unix.Signal(res.Signal)))
 	default:
-		e.Err = fmt.Errorf("command %q ended with exit code %d", clip(command), res.ExitCode)
+		e.Err = fmt.Errorf("command %q ended with exit code: %d", clip(command), res.ExitCode)
 	}
 	if e.Hint == "" {
 		e.Hint = commandHint(step, res.ExitCode, e.Tail)

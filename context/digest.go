@@ -65,14 +65,14 @@ func (t *Tree) Digest(ctx context.Context, s *Selection, excludes []string) (Sel
 }
 
 // Unchanged compares the tree with what stat said of it when d was computed,
-// without reading content: ErrChanged when anything differs. Called after a
-// copy it proves that the copy and the key are about the same bytes.
+// without reading content: ErrChanged when an entry differs, is new or gone.
+// Called after a copy it proves that the copy and the key are about the same bytes.
 func (t *Tree) Unchanged(ctx context.Context, s *Selection, excludes []string, d SelectionDigest) error {
 	sum := sha256.New()
 	for _, src := range s.Sources {
 		for _, m := range src.Matches {
 			visit := func(e Entry) error {
-				stampEntry(sum, e.Rel, fingerprintOf(&e.Info))
+				stampEntry(sum, e)
 				return nil
 			}
 			if err := t.WalkParents(m, visit); err != nil {
@@ -89,9 +89,16 @@ func (t *Tree) Unchanged(ctx context.Context, s *Selection, excludes []string, d
 	return nil
 }
 
-func stampEntry(h hash.Hash, rel string, f fingerprint) {
+// stampEntry adds what would change if the entry did. A directory's times change with names
+// that are ignored too, so they do not count.
+func stampEntry(h hash.Hash, e Entry) {
+	i := e.Info
+	if i.IsDir() {
+		i.Mtime, i.ctime, i.Size = unix.Timespec{}, unix.Timespec{}, 0
+	}
+	f := fingerprintOf(&i)
 	_, _ = h.Write(f[:])
-	_, _ = io.WriteString(h, rel)
+	_, _ = io.WriteString(h, e.Rel)
 	_, _ = h.Write([]byte{0})
 }
 
@@ -184,7 +191,7 @@ func (d *digester) oneMatch(ctx context.Context, m Match, excludes []string) err
 		if err != nil {
 			return err
 		}
-		stampEntry(d.stamp, e.Rel, j.print)
+		stampEntry(d.stamp, e)
 		_, _ = d.sum.Write(j.digest[:])
 		return nil
 	})
@@ -196,7 +203,7 @@ func (d *digester) oneMatch(ctx context.Context, m Match, excludes []string) err
 		if err != nil {
 			return err
 		}
-		stampEntry(d.stamp, e.Rel, j.print)
+		stampEntry(d.stamp, e)
 		return d.push(j)
 	})
 	if err != nil {

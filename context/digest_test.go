@@ -308,7 +308,7 @@ func TestStatCache_EntriesNotOfUseAreDroppedInTheEnd(t *testing.T) {
 	dir := fill(t, t.TempDir(), "a", "b")
 	day := 1
 	opt := Options{StatCache: filepath.Join(t.TempDir(), "cache"), Now: func() time.Time { return later().AddDate(0, 0, day) }}
-	entries := func() int { return len(readStatFile(opt.StatCache)) / entrySize }
+	entries := func() int { return readStatFile(opt.StatCache).len() }
 	onceOver(t, dir, opt, "a", "b")
 	if n := entries(); n != 2 {
 		t.Fatalf("%d entries", n)
@@ -352,20 +352,23 @@ func TestStatCache_FindsEveryEntryAndNoOther(t *testing.T) {
 	for i := range 5000 {
 		f := fingerprintOf(&Info{Ino: uint64(i)})
 		if i%100 == 0 {
-			f = fingerprint{0: byte(i / 100)} // bunched together
+			f = fingerprint{0: byte(i / 1000), 15: byte(i / 100)} // bunched together, some with one head
 		}
 		m[f] = record{digest: [32]byte{byte(i), byte(i >> 8)}, day: 9}
 	}
 	check(t, writeStatFile(name, m))
 	entries := readStatFile(name)
 	for f, r := range m {
-		i, ok := find(entries, f)
-		if _, got := entryAt(entries, max(i, 0)); !ok || got != r {
-			t.Fatalf("%x: %v %v", f, ok, got)
+		i, ok := entries.find(f)
+		if !ok {
+			t.Fatalf("%x is not found", f)
+		}
+		if gotF, got := entries.at(i); gotF != f || got != r {
+			t.Fatalf("%x: %x %v", f, gotF, got)
 		}
 	}
 	for i := range 5000 {
-		if _, ok := find(entries, fingerprintOf(&Info{Ino: uint64(i), Dev: 1})); ok {
+		if _, ok := entries.find(fingerprintOf(&Info{Ino: uint64(i), Dev: 1})); ok {
 			t.Fatal("found what is not there")
 		}
 	}
@@ -373,13 +376,32 @@ func TestStatCache_FindsEveryEntryAndNoOther(t *testing.T) {
 	check(t, err)
 	for _, cut := range []int{0, 1, len(statMagic), len(data) / 2, len(data) - 1} {
 		check(t, os.WriteFile(name, data[:cut], 0o600))
-		if readStatFile(name) != nil {
+		if readStatFile(name).len() != 0 {
 			t.Errorf("cut at %d is read", cut)
 		}
 	}
 	data[len(data)/2] ^= 1
 	check(t, os.WriteFile(name, data, 0o600))
-	if readStatFile(name) != nil {
+	if readStatFile(name).len() != 0 {
 		t.Error("a flipped bit is read")
+	}
+}
+
+func TestI6_NestingCounts(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{}
+	for _, files := range []string{"d/a d/b", "d/a b", "d/a/b", "d/ a b", "d/a e/b", "d/a/ b", "d/e/a b", "d/e/a d/b"} {
+		dir := t.TempDir()
+		for f := range strings.FieldsSeq(files) {
+			if !strings.HasSuffix(f, "/") {
+				f += " = x"
+			}
+			fill(t, dir, f)
+		}
+		got := string(onceOver(t, dir, Options{}, ".").Digest)
+		if other, ok := seen[got]; ok {
+			t.Errorf("%q and %q have one digest", files, other)
+		}
+		seen[got] = files
 	}
 }

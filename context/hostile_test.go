@@ -158,6 +158,22 @@ func waitTick(tb testing.TB, p string) {
 	}
 }
 
+func TestH13_AnIgnoredFileDoesNotCountAsAChange(t *testing.T) {
+	t.Parallel()
+	dir := fill(t, t.TempDir(), "d/file")
+	tree := open(t, dir, ignoring(t, "**/*.log"))
+	s := sel(t, tree, Query{Paths: []string{"d"}})
+	d, err := tree.Digest(t.Context(), s, nil)
+	check(t, err)
+	waitTick(t, filepath.Join(dir, "d/file"))
+	fill(t, dir, "d/x.log")
+	check(t, tree.Unchanged(t.Context(), s, nil, d))
+	fill(t, dir, "d/new")
+	if err := tree.Unchanged(t.Context(), s, nil, d); !errors.Is(err, ErrChanged) {
+		t.Errorf("a new file: %v", err)
+	}
+}
+
 func TestH14_SpecialFilesAreNeverOpened(t *testing.T) {
 	t.Parallel()
 	dir := fill(t, t.TempDir(), "d/a")

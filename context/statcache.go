@@ -1,6 +1,7 @@
 package buildcontext
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"crypto/sha256"
@@ -23,19 +24,20 @@ import (
 //
 // The file is a header, entries sorted by fingerprint, and the SHA-256 of all
 // before it. An entry is a fingerprint, a digest, and the day it was last of
-// use. Fingerprints are hashes and so spread evenly: an entry is found in the
-// bytes as read, by interpolation, without building a table. A file that is
-// torn or foreign counts as empty, so writing needs neither fsync nor lock;
-// the content of the last writer wins, after a merge with what it found.
+// use; the first halves of all fingerprints come first, close together for the
+// processor's cache. Fingerprints are hashes and so spread evenly: an entry is
+// found in the bytes as read, by interpolation, without building a table. A
+// file that is torn or foreign counts as empty, so writing needs neither fsync
+// nor lock; the last writer wins, after a merge with what it found.
 type statCache struct {
 	file string
 	now  func() time.Time
 
 	load sync.Once
-	old  []byte // entries as read, without header and checksum
+	old  statTable // as read
 
 	mu    sync.Mutex
-	used  []uint64               // bitmap: entries of old that were of use
+	used  []uint64               // bitmap of the entries of old that were of use
 	fresh map[fingerprint]record // learned now
 }
 
@@ -48,7 +50,9 @@ type record struct {
 
 const (
 	statMagic  = "gobuild stat cache 1\n"
-	entrySize  = len(fingerprint{}) + sha256.Size + 4
+	headSize   = 8 // of a fingerprint
+	tailSize   = len(fingerprint{}) - headSize + sha256.Size + 4
+	entrySize  = headSize + tailSize
 	secondsDay = 24 * 60 * 60
 	// Entries not of use for so many days are dropped: the file was changed or is gone.
 	keepDays = 30
@@ -82,20 +86,20 @@ func (c *statCache) today() uint32 { return uint32(c.now().Unix() / secondsDay) 
 func (c *statCache) lookup(f fingerprint) ([sha256.Size]byte, bool) {
 	c.load.Do(func() {
 		c.old = readStatFile(c.file)
-		c.used = make([]uint64, (len(c.old)/entrySize+63)/64)
+		c.used = make([]uint64, (c.old.len()+63)/64)
 	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r, ok := c.fresh[f]; ok {
 		return r.digest, true
 	}
-	i, ok := find(c.old, f)
+	i, ok := c.old.find(f)
 	if !ok {
 		return [sha256.Size]byte{}, false
 	}
 	c.used[i/64] |= 1 << (i % 64)
-	e := c.old[i*entrySize:]
-	return [sha256.Size]byte(e[len(f):]), true
+	_, r := c.old.at(i)
+	return r.digest, true
 }
 
 // racy says whether an entry hashed at a time is too young to be remembered. A
@@ -118,58 +122,78 @@ func (c *statCache) remember(i *Info, f fingerprint, digest [sha256.Size]byte, h
 	}
 }
 
-// find searches entries sorted by fingerprint.
-func find(entries []byte, f fingerprint) (int, bool) {
-	lo, hi := 0, len(entries)/entrySize // f is in [lo, hi)
+// statTable is the entries of a file, sorted by fingerprint.
+type statTable struct {
+	heads []byte // first halves of the fingerprints
+	tails []byte // the rest of each entry
+}
+
+func (t statTable) len() int { return len(t.heads) / headSize }
+
+func (t statTable) head(i int) uint64 { return binary.BigEndian.Uint64(t.heads[i*headSize:]) }
+
+func (t statTable) at(i int) (fingerprint, record) {
+	var f fingerprint
+	copy(f[:headSize], t.heads[i*headSize:])
+	e := t.tails[i*tailSize:]
+	e = e[copy(f[headSize:], e):]
+	return f, record{digest: [sha256.Size]byte(e), day: binary.LittleEndian.Uint32(e[sha256.Size:])}
+}
+
+func (t statTable) find(f fingerprint) (int, bool) {
 	want := binary.BigEndian.Uint64(f[:])
-	low, high := uint64(0), ^uint64(0)
-	for steps := 0; lo < hi; steps++ {
-		at := lo + (hi-lo)/2
-		if steps < 8 && high > low { // evenly spread: a few guesses land beside it
-			frac := float64(want-low) / float64(high-low)
-			at = min(hi-1, lo+int(frac*float64(hi-lo)))
-		}
-		have := entries[at*entrySize : at*entrySize+len(f)]
-		switch c := bytes.Compare(have, f[:]); {
-		case c == 0:
-			return at, true
-		case c < 0:
-			lo, low = at+1, binary.BigEndian.Uint64(have)
-		default:
-			hi, high = at, binary.BigEndian.Uint64(have)
-		}
-		if want < low || want > high {
-			return 0, false
+	for i := t.first(want); i < t.len() && t.head(i) == want; i++ {
+		if bytes.Equal(t.tails[i*tailSize:i*tailSize+len(f)-headSize], f[headSize:]) {
+			return i, true
 		}
 	}
 	return 0, false
 }
 
-// readStatFile returns the entries of a file, nothing when it is not whole.
-func readStatFile(name string) []byte {
+// first returns the first entry whose head is at least want.
+func (t statTable) first(want uint64) int {
+	lo, hi := 0, t.len() // the answer is in [lo, hi]
+	low, high := uint64(0), ^uint64(0)
+	for steps := 0; lo < hi; steps++ {
+		at := lo + (hi-lo)/2
+		if steps < 6 && high > low { // evenly spread: a few guesses land beside it
+			at = min(hi-1, lo+int(float64(want-low)/float64(high-low)*float64(hi-lo)))
+		}
+		if have := t.head(at); have < want {
+			lo, low = at+1, have
+		} else {
+			hi, high = at, have
+		}
+	}
+	return lo
+}
+
+// readStatFile returns the entries of a file, none when it is not whole.
+func readStatFile(name string) (t statTable) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil
+		return t
 	}
 	defer f.Close()
 	const frame = len(statMagic) + sha256.Size
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() || st.Size() < int64(frame) || st.Size() > int64(frame+maxStatEntries*entrySize) {
-		return nil
+		return t
 	}
 	data := make([]byte, st.Size())
 	if _, err := io.ReadFull(f, data); err != nil {
-		return nil
+		return t
 	}
 	body, sum := data[:len(data)-sha256.Size], data[len(data)-sha256.Size:]
 	if have := sha256.Sum256(body); !bytes.Equal(have[:], sum) || !bytes.HasPrefix(body, []byte(statMagic)) {
-		return nil
+		return t
 	}
 	entries := body[len(statMagic):]
 	if len(entries)%entrySize != 0 {
-		return nil
+		return t
 	}
-	return entries
+	heads := len(entries) / entrySize * headSize
+	return statTable{heads: entries[:heads], tails: entries[heads:]}
 }
 
 // save writes the file when there is something new in it. Another process may
@@ -184,15 +208,15 @@ func (c *statCache) save() error {
 	}
 	merged := c.fresh
 	c.fresh = map[fingerprint]record{}
-	for i := range len(c.old) / entrySize {
-		if f, r := entryAt(c.old, i); c.used[i/64]&(1<<(i%64)) != 0 {
+	for i := range c.old.len() {
+		if f, r := c.old.at(i); c.used[i/64]&(1<<(i%64)) != 0 {
 			r.day = today
 			putRecord(merged, f, r)
 		}
 	}
 	now := readStatFile(c.file)
-	for i := range len(now) / entrySize {
-		if f, r := entryAt(now, i); r.day+keepDays >= today && r.day <= today+1 {
+	for i := range now.len() {
+		if f, r := now.at(i); r.day+keepDays >= today && r.day <= today+1 {
 			putRecord(merged, f, r)
 		}
 	}
@@ -208,21 +232,15 @@ func putRecord(m map[fingerprint]record, f fingerprint, r record) {
 // stale says whether used entries carry an old date. The date is renewed a few
 // times within keepDays only, so that an ordinary no-op build writes nothing.
 func (c *statCache) stale(today uint32) bool {
-	for i := range len(c.old) / entrySize {
+	for i := range c.old.len() {
 		if c.used[i/64]&(1<<(i%64)) == 0 {
 			continue
 		}
-		if _, r := entryAt(c.old, i); r.day+keepDays/4 < today {
+		if _, r := c.old.at(i); r.day+keepDays/4 < today {
 			return true
 		}
 	}
 	return false
-}
-
-func entryAt(entries []byte, i int) (fingerprint, record) {
-	e := entries[i*entrySize : (i+1)*entrySize]
-	f := fingerprint(e)
-	return f, record{digest: [sha256.Size]byte(e[len(f):]), day: binary.LittleEndian.Uint32(e[len(f)+sha256.Size:])}
 }
 
 func writeStatFile(name string, m map[fingerprint]record) error {
@@ -240,21 +258,18 @@ func writeStatFile(name string, m map[fingerprint]record) error {
 	}
 	err := atomicfile.WriteFunc(name, atomicfile.Options{}, func(out io.Writer) error {
 		sum := sha256.New()
-		w := io.MultiWriter(out, sum)
-		buf := make([]byte, 0, 64<<10)
-		buf = append(buf, statMagic...)
+		w := bufio.NewWriterSize(io.MultiWriter(out, sum), 64<<10) // keeps the first error
+		_, _ = w.WriteString(statMagic)
+		for _, f := range keys {
+			_, _ = w.Write(f[:headSize])
+		}
 		for _, f := range keys {
 			r := m[f]
-			buf = append(append(buf, f[:]...), r.digest[:]...)
-			buf = binary.LittleEndian.AppendUint32(buf, r.day)
-			if len(buf) > 60<<10 {
-				if _, err := w.Write(buf); err != nil {
-					return err
-				}
-				buf = buf[:0]
-			}
+			_, _ = w.Write(f[headSize:])
+			_, _ = w.Write(r.digest[:])
+			_, _ = w.Write(binary.LittleEndian.AppendUint32(nil, r.day))
 		}
-		if _, err := w.Write(buf); err != nil {
+		if err := w.Flush(); err != nil {
 			return err
 		}
 		_, err := out.Write(sum.Sum(nil))

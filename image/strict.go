@@ -32,10 +32,7 @@ func decode(b []byte, v any) error {
 	if err := w.value(reflect.TypeOf(v).Elem(), 0); err != nil {
 		return err
 	}
-	if _, err := w.dec.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("something follows the document: %w", ErrMalformed)
-	}
-	if err := json.Unmarshal(b, v); err != nil {
+	if err := json.Unmarshal(b, v); err != nil { // refuses a second document, too
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return nil

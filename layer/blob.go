@@ -66,16 +66,15 @@ func (c *chunk) done() {
 //	producer -> chunks -+-> sha256                     (diffID)
 //	                    +-> compressor -> sha256 -> w  (digest)
 type blob struct {
-	ctx      context.Context
-	group    *errgroup.Group
-	opt      PackOptions
-	stream   chan *chunk
-	hashing  chan *chunk
-	packing  chan *chunk
-	tarHash  hash.Hash
-	tarSize  int64
-	out      *hashWriter
-	finished Packed
+	ctx     context.Context //nolint:containedctx // of the one call that it is made for
+	group   *errgroup.Group
+	opt     PackOptions
+	stream  chan *chunk
+	hashing chan *chunk
+	packing chan *chunk
+	tarHash hash.Hash
+	tarSize int64
+	out     *hashWriter
 }
 
 // newBlob starts the consumers in group, whose context ctx is.

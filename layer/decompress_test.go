@@ -21,51 +21,51 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func gz(t testing.TB, data []byte) []byte {
-	t.Helper()
+func gz(tb testing.TB, data []byte) []byte {
+	tb.Helper()
 	var buf bytes.Buffer
 	w := gzip.NewWriter(&buf)
 	_, err := w.Write(data)
-	must(t, err)
-	must(t, w.Close())
+	must(tb, err)
+	must(tb, w.Close())
 	return buf.Bytes()
 }
 
-func zst(t testing.TB, data []byte) []byte {
-	t.Helper()
+func zst(tb testing.TB, data []byte) []byte {
+	tb.Helper()
 	w, err := zstd.NewWriter(nil)
-	must(t, err)
+	must(tb, err)
 	return w.EncodeAll(data, nil)
 }
 
-func xzs(t testing.TB, data []byte) []byte {
-	t.Helper()
+func xzs(tb testing.TB, data []byte) []byte {
+	tb.Helper()
 	var buf bytes.Buffer
 	w, err := xz.WriterConfig{BlockSize: 100_000}.NewWriter(&buf)
-	must(t, err)
+	must(tb, err)
 	_, err = w.Write(data)
-	must(t, err)
-	must(t, w.Close())
+	must(tb, err)
+	must(tb, w.Close())
 	return buf.Bytes()
 }
 
 // tool compresses with a program, since no bzip2 writer is at hand and other
 // people's xz has other shapes.
-func tool(t testing.TB, data []byte, name string, args ...string) []byte {
-	t.Helper()
+func tool(tb testing.TB, data []byte, name string, args ...string) []byte {
+	tb.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("needs %s", name)
+		tb.Skipf("needs %s", name)
 	}
-	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd := exec.CommandContext(tb.Context(), name, args...)
 	cmd.Stdin = bytes.NewReader(data)
 	out, err := cmd.Output()
-	must(t, err)
+	must(tb, err)
 	return out
 }
 
-func sampleTar(t testing.TB) []byte {
-	t.Helper()
-	return tarOf(t, "dir d\nfile d/x "+strings.Repeat("sample", 30_000)+"\nfile y Y")
+func sampleTar(tb testing.TB) []byte {
+	tb.Helper()
+	return tarOf(tb, "dir d\nfile d/x "+strings.Repeat("sample", 30_000)+"\nfile y Y")
 }
 
 func TestDecompress_AllFormatsGiveTheSameBytes(t *testing.T) {
@@ -196,7 +196,7 @@ func xzAsking(dict byte) []byte {
 func TestH29_DecodersAreBoundedBeforeTheyAllocate(t *testing.T) {
 	t.Parallel()
 	second := append(xzs(t, sampleTar(t)), xzAsking(40)...)
-	window := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 19<<3 | 0, 0x01, 0, 0} // 512 MiB
+	window := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 19 << 3, 0x01, 0, 0} // 512 MiB
 	for name, blob := range map[string][]byte{
 		"xz asking for 4 GiB": xzAsking(40), "xz asking for 96 MiB": xzAsking(29), "xz, second stream": second, "zstd window of 512 MiB": window,
 	} {

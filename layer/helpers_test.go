@@ -20,33 +20,33 @@ import (
 	"gobuild/internal/rootfs"
 )
 
-func needRoot(t testing.TB) {
-	t.Helper()
+func needRoot(tb testing.TB) {
+	tb.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: owners and device nodes are part of the tree")
+		tb.Skip("needs root: owners and device nodes are part of the tree")
 	}
 }
 
-func openRoot(t testing.TB, dir string) *rootfs.Root {
-	t.Helper()
+func openRoot(tb testing.TB, dir string) *rootfs.Root {
+	tb.Helper()
 	r, err := rootfs.Open(dir)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = r.Close() })
+	tb.Cleanup(func() { _ = r.Close() })
 	return r
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // dumpTree describes a tree as text, one line an object, sorted.
-func dumpTree(t testing.TB, dir string) string {
-	t.Helper()
+func dumpTree(tb testing.TB, dir string) string {
+	tb.Helper()
 	inodes := map[uint64]string{}
 	var lines []string
 	err := filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
@@ -58,7 +58,7 @@ func dumpTree(t testing.TB, dir string) string {
 		lines = append(lines, line)
 		return err
 	})
-	must(t, err)
+	must(tb, err)
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n"
 }
@@ -108,8 +108,8 @@ func dumpOne(p, rel string, inodes map[uint64]string) (string, error) {
 //
 // Names are Go-quoted if they need it. Options follow: mode=0755 uid=1 gid=1
 // mtime=1 x:NAME=VALUE.
-func tarOf(t testing.TB, text string) []byte {
-	t.Helper()
+func tarOf(tb testing.TB, text string) []byte {
+	tb.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	for line := range strings.SplitSeq(text, "\n") {
@@ -117,17 +117,17 @@ func tarOf(t testing.TB, text string) []byte {
 		if line == "" {
 			continue
 		}
-		h, content := tarLine(t, line)
-		must(t, w.WriteHeader(h))
+		h, content := tarLine(tb, line)
+		must(tb, w.WriteHeader(h))
 		_, err := io.WriteString(w, content)
-		must(t, err)
+		must(tb, err)
 	}
-	must(t, w.Close())
+	must(tb, w.Close())
 	return buf.Bytes()
 }
 
-func tarLine(t testing.TB, line string) (*tar.Header, string) {
-	t.Helper()
+func tarLine(tb testing.TB, line string) (*tar.Header, string) {
+	tb.Helper()
 	var words []string
 	for rest := line; rest != ""; rest = strings.TrimLeft(rest, " ") {
 		if q, err := strconv.QuotedPrefix(rest); err == nil {
@@ -172,16 +172,16 @@ func tarLine(t testing.TB, line string) (*tar.Header, string) {
 		h.Devmajor, _ = strconv.ParseInt(next(), 10, 64)
 		h.Devminor, _ = strconv.ParseInt(next(), 10, 64)
 	default:
-		t.Fatalf("unknown kind in %q", line)
+		tb.Fatalf("unknown kind in %q", line)
 	}
 	for _, a := range args {
-		tarOption(t, h, a)
+		tarOption(tb, h, a)
 	}
 	return h, content
 }
 
-func tarOption(t testing.TB, h *tar.Header, option string) {
-	t.Helper()
+func tarOption(tb testing.TB, h *tar.Header, option string) {
+	tb.Helper()
 	key, value, _ := strings.Cut(option, "=")
 	n, err := strconv.ParseInt(value, 0, 64)
 	switch {
@@ -200,14 +200,14 @@ func tarOption(t testing.TB, h *tar.Header, option string) {
 	case key == "mtime":
 		h.ModTime = time.Unix(n, 0)
 	default:
-		t.Fatalf("unknown option %q", option)
+		tb.Fatalf("unknown option %q", option)
 	}
-	must(t, err)
+	must(tb, err)
 }
 
 // listTar describes a tar as text.
-func listTar(t testing.TB, data []byte) string {
-	t.Helper()
+func listTar(tb testing.TB, data []byte) string {
+	tb.Helper()
 	r := tar.NewReader(bytes.NewReader(data))
 	var out strings.Builder
 	for {
@@ -215,13 +215,13 @@ func listTar(t testing.TB, data []byte) string {
 		if errors.Is(err, io.EOF) {
 			return out.String()
 		}
-		must(t, err)
+		must(tb, err)
 		fmt.Fprintf(&out, "%c %s", h.Typeflag, h.Name)
 		if h.Linkname != "" {
 			fmt.Fprintf(&out, " -> %s", h.Linkname)
 		}
 		content, err := io.ReadAll(r)
-		must(t, err)
+		must(tb, err)
 		if len(content) > 0 {
 			fmt.Fprintf(&out, " %q", content[:min(len(content), 20)])
 		}
@@ -230,39 +230,39 @@ func listTar(t testing.TB, data []byte) string {
 }
 
 // packTar packs a tree without compression.
-func packTar(t testing.TB, upper, lower string, opt PackOptions) ([]byte, Packed) {
-	t.Helper()
+func packTar(tb testing.TB, upper, lower string, opt PackOptions) ([]byte, Packed) {
+	tb.Helper()
 	var lo *rootfs.Root
 	if lower != "" {
-		lo = openRoot(t, lower)
+		lo = openRoot(tb, lower)
 	}
 	opt.Compression = None
 	var buf bytes.Buffer
-	p, err := Pack(t.Context(), &buf, openRoot(t, upper), lo, opt)
-	must(t, err)
+	p, err := Pack(tb.Context(), &buf, openRoot(tb, upper), lo, opt)
+	must(tb, err)
 	return buf.Bytes(), p
 }
 
 // write makes a file and the directories above it.
-func write(t testing.TB, dir, name, content string) {
-	t.Helper()
+func write(tb testing.TB, dir, name, content string) {
+	tb.Helper()
 	p := filepath.Join(dir, name)
-	must(t, os.MkdirAll(filepath.Dir(p), 0o755))
-	must(t, os.WriteFile(p, []byte(content), 0o644))
+	must(tb, os.MkdirAll(filepath.Dir(p), 0o755))
+	must(tb, os.WriteFile(p, []byte(content), 0o644))
 }
 
 // setTimes gives everything in a tree one whole-second time, so that dumps of
 // two trees can be compared.
-func setTimes(t testing.TB, dir string, sec int64) {
-	t.Helper()
+func setTimes(tb testing.TB, dir string, sec int64) {
+	tb.Helper()
 	var all []string
-	must(t, filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
+	must(tb, filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
 		all = append(all, p)
 		return err
 	}))
 	slices.Reverse(all)
 	for _, p := range all {
 		ts := []unix.Timespec{{Sec: sec}, {Sec: sec}}
-		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, p, ts, unix.AT_SYMLINK_NOFOLLOW))
+		must(tb, unix.UtimesNanoAt(unix.AT_FDCWD, p, ts, unix.AT_SYMLINK_NOFOLLOW))
 	}
 }

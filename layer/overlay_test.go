@@ -25,23 +25,23 @@ type overlay struct {
 	upper string
 }
 
-func newOverlay(t testing.TB, lower string) *overlay {
-	t.Helper()
-	dir := t.TempDir()
+func newOverlay(tb testing.TB, lower string) *overlay {
+	tb.Helper()
+	dir := tb.TempDir()
 	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
-	must(t, os.Mkdir(upper, 0o755))
-	must(t, os.Mkdir(work, 0o755))
+	must(tb, os.Mkdir(upper, 0o755))
+	must(tb, os.Mkdir(work, 0o755))
 	fd, err := mountOverlay(lower, upper, work)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOSYS) {
-		t.Skipf("needs overlay mounts: %v", err)
+		tb.Skipf("needs overlay mounts: %v", err)
 	}
-	must(t, err)
+	must(tb, err)
 	o := &overlay{
 		root:  rootfs.New(os.NewFile(uintptr(fd), "overlay")),
 		path:  fmt.Sprintf("/proc/self/fd/%d/", fd),
 		upper: upper,
 	}
-	t.Cleanup(func() { _ = o.root.Close() })
+	tb.Cleanup(func() { _ = o.root.Close() })
 	return o
 }
 
@@ -69,55 +69,55 @@ func mountOverlay(lower, upper, work string) (int, error) {
 // else, a layer does not say so.
 var dirTime = regexp.MustCompile(`(?m)^(".*" 04\d+ \d+:\d+) \d+`)
 
-func dumpMerged(t testing.TB, o *overlay) string {
-	t.Helper()
-	return dirTime.ReplaceAllString(dumpTree(t, o.path), "$1 -")
+func dumpMerged(tb testing.TB, o *overlay) string {
+	tb.Helper()
+	return dirTime.ReplaceAllString(dumpTree(tb, o.path), "$1 -")
 }
 
 // layerOf packs what was changed in an overlay, unpacks it on a fresh one over
 // the same lower tree, and fails if the two differ.
-func layerOf(t testing.TB, lower string, o *overlay) string {
-	t.Helper()
-	want := dumpMerged(t, o)
-	data, _ := packTar(t, o.upper, lower, PackOptions{})
-	again := newOverlay(t, lower)
-	_, err := Unpack(t.Context(), bytes.NewReader(data), again.root, UnpackOptions{})
-	must(t, err)
-	if diff := cmp.Diff(want, dumpMerged(t, again)); diff != "" {
-		t.Errorf("the layer does not give the same tree:\n%s\nlayer:\n%s", diff, listTar(t, data))
+func layerOf(tb testing.TB, lower string, o *overlay) string {
+	tb.Helper()
+	want := dumpMerged(tb, o)
+	data, _ := packTar(tb, o.upper, lower, PackOptions{})
+	again := newOverlay(tb, lower)
+	_, err := Unpack(tb.Context(), bytes.NewReader(data), again.root, UnpackOptions{})
+	must(tb, err)
+	if diff := cmp.Diff(want, dumpMerged(tb, again)); diff != "" {
+		tb.Errorf("the layer does not give the same tree:\n%s\nlayer:\n%s", diff, listTar(tb, data))
 	}
 	// Unpacking to a plain copy must agree with unpacking to an overlay.
-	plain := t.TempDir()
-	base, _ := packTar(t, lower, "", PackOptions{})
+	plain := tb.TempDir()
+	base, _ := packTar(tb, lower, "", PackOptions{})
 	for _, layer := range [][]byte{base, data} {
-		_, err := Unpack(t.Context(), bytes.NewReader(layer), openRoot(t, plain), UnpackOptions{})
-		must(t, err)
+		_, err := Unpack(tb.Context(), bytes.NewReader(layer), openRoot(tb, plain), UnpackOptions{})
+		must(tb, err)
 	}
-	must(t, os.Chmod(plain, 0o755))
-	got := dirTime.ReplaceAllString(dumpTree(t, plain), "$1 -")
+	must(tb, os.Chmod(plain, 0o755))
+	got := dirTime.ReplaceAllString(dumpTree(tb, plain), "$1 -")
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the layer does not give the same plain tree:\n%s", diff)
+		tb.Errorf("the layer does not give the same plain tree:\n%s", diff)
 	}
-	return listTar(t, data)
+	return listTar(tb, data)
 }
 
-func lowerTree(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	must(t, os.Chmod(dir, 0o755))
-	write(t, dir, "d/x", "x")
-	write(t, dir, "d/y", "y")
-	write(t, dir, "d/sub/z", "z")
-	write(t, dir, "e/one", "1")
-	write(t, dir, "e/two/three", "3")
-	write(t, dir, "file", "content")
-	write(t, dir, "whole", "seconds")
-	must(t, os.Symlink("d/x", filepath.Join(dir, "ln")))
-	write(t, dir, "hard1", "linked")
-	must(t, os.Link(filepath.Join(dir, "hard1"), filepath.Join(dir, "hard2")))
-	setTimes(t, dir, 1_400_000_000)
+func lowerTree(tb testing.TB) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	must(tb, os.Chmod(dir, 0o755))
+	write(tb, dir, "d/x", "x")
+	write(tb, dir, "d/y", "y")
+	write(tb, dir, "d/sub/z", "z")
+	write(tb, dir, "e/one", "1")
+	write(tb, dir, "e/two/three", "3")
+	write(tb, dir, "file", "content")
+	write(tb, dir, "whole", "seconds")
+	must(tb, os.Symlink("d/x", filepath.Join(dir, "ln")))
+	write(tb, dir, "hard1", "linked")
+	must(tb, os.Link(filepath.Join(dir, "hard1"), filepath.Join(dir, "hard2")))
+	setTimes(tb, dir, 1_400_000_000)
 	nano := []unix.Timespec{{Sec: 1_400_000_000, Nsec: 5}, {Sec: 1_400_000_000, Nsec: 5}}
-	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(dir, "file"), nano, 0))
+	must(tb, unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(dir, "file"), nano, 0))
 	return dir
 }
 
@@ -130,27 +130,33 @@ func TestOverlay_LayerHoldsTheChanges(t *testing.T) {
 		want   string
 	}{
 		{"H10 a deleted file and directory are whiteouts", func(t *testing.T, dir string) {
+			t.Helper()
 			must(t, os.Remove(dir+"file"))
 			must(t, os.RemoveAll(dir+"d/sub"))
 		}, "0 .wh.file\n5 d/\n0 d/.wh.sub\n"},
 		{"H10 what was made and deleted leaves nothing", func(t *testing.T, dir string) {
+			t.Helper()
 			write(t, dir, "d/new", "")
 			must(t, os.Remove(dir+"d/new"))
 		}, ""},
 		{"H10 an opaque directory is a whiteout for each missing child", func(t *testing.T, dir string) {
+			t.Helper()
 			must(t, os.RemoveAll(dir+"d"))
 			write(t, dir, "d/sub/new", "n")
 			write(t, dir, "d/x", "other")
 		}, "5 d/\n0 d/.wh.y\n5 d/sub/\n0 d/sub/.wh.z\n0 d/sub/new \"n\"\n0 d/x \"other\"\n"},
 		{"H10 a directory that becomes a file needs no whiteout", func(t *testing.T, dir string) {
+			t.Helper()
 			must(t, os.RemoveAll(dir+"d"))
 			write(t, dir, "d", "file now")
 		}, "0 d \"file now\"\n"},
 		{"H10 a file that becomes a directory", func(t *testing.T, dir string) {
+			t.Helper()
 			must(t, os.Remove(dir+"file"))
 			write(t, dir, "file/in", "i")
 		}, "5 file/\n0 file/in \"i\"\n"},
 		{"a renamed directory is stored whole", func(t *testing.T, dir string) {
+			t.Helper()
 			err := os.Rename(dir+"e", dir+"moved")
 			if errors.Is(err, unix.EXDEV) { // mv(1) copies then
 				must(t, os.CopyFS(dir+"moved", os.DirFS(dir+"e")))
@@ -159,6 +165,7 @@ func TestOverlay_LayerHoldsTheChanges(t *testing.T) {
 			setTimes(t, dir+"moved", 9)
 		}, "0 .wh.e\n5 moved/\n0 moved/one \"1\"\n5 moved/two/\n0 moved/two/three \"3\"\n"},
 		{"H11 a mode changed and changed back is no change", func(t *testing.T, dir string) {
+			t.Helper()
 			for _, name := range []string{"file", "d", "whole"} {
 				st, err := os.Stat(dir + name)
 				must(t, err)
@@ -167,6 +174,7 @@ func TestOverlay_LayerHoldsTheChanges(t *testing.T) {
 			}
 		}, ""},
 		{"H11 same size and time, other content is a change", func(t *testing.T, dir string) {
+			t.Helper()
 			for _, name := range []string{"file", "whole"} {
 				var st unix.Stat_t
 				must(t, unix.Stat(dir+name, &st))
@@ -175,16 +183,20 @@ func TestOverlay_LayerHoldsTheChanges(t *testing.T) {
 			}
 		}, "0 file \"CONTENT\"\n0 whole \"CONTENT\"\n"},
 		{"H11 a changed mode is a change", func(t *testing.T, dir string) {
+			t.Helper()
 			must(t, os.Chmod(dir+"d", 0o700))
 			must(t, os.Chmod(dir+"e/one", 0o600))
 		}, "5 d/\n5 e/\n0 e/one \"1\"\n"},
 		{"H9 only the changed name of a linked file is written", func(t *testing.T, dir string) {
+			t.Helper()
 			must(t, os.WriteFile(dir+"hard1", []byte("new"), 0))
 		}, "0 hard1 \"new\"\n"},
 		{"H9 a new link to a lower file keeps the bond", func(t *testing.T, dir string) {
+			t.Helper()
 			must(t, os.Link(dir+"file", dir+"zlink"))
 		}, "0 file \"content\"\n1 zlink -> file\n"},
 		{"a socket hides the file it replaced", func(t *testing.T, dir string) {
+			t.Helper()
 			must(t, os.Remove(dir+"file"))
 			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 			must(t, err)

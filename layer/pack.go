@@ -142,7 +142,7 @@ type batch struct {
 // batcher collects entries into batches. They reach the readers and, in order,
 // the pipeline.
 type batcher struct {
-	ctx   context.Context
+	ctx   context.Context //nolint:containedctx // of the one call that it is made for
 	pool  chan *chunk
 	work  chan *batch
 	order chan *batch

@@ -18,36 +18,36 @@ import (
 )
 
 // sampleTree makes one of everything that a layer stores.
-func sampleTree(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	write(t, dir, "a/empty", "")
-	write(t, dir, "a/small", "hello\n")
-	write(t, dir, "a/exact", strings.Repeat("x", 1024))
-	write(t, dir, "a-b", "sorts after a/, not before")
-	write(t, dir, "big", strings.Repeat("0123456789abcdef", 60_000))
-	write(t, dir, "deep/"+strings.Repeat("long-directory-name/", 12)+"f", "deep")
-	write(t, dir, "bad\xff\xfeutf8\nname", "bytes")
-	write(t, dir, "ümlaut", "utf8")
-	must(t, os.Symlink("/etc/passwd", filepath.Join(dir, "abs")))
-	must(t, os.Symlink("../"+strings.Repeat("y", 150), filepath.Join(dir, "a/longlink")))
-	must(t, os.Link(filepath.Join(dir, "a/small"), filepath.Join(dir, "a/hard")))
-	must(t, os.Link(filepath.Join(dir, "a/small"), filepath.Join(dir, "z-hard")))
-	must(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
-	must(t, os.Mkdir(filepath.Join(dir, "sticky"), 0o755))
-	must(t, os.Chmod(filepath.Join(dir, "sticky"), os.ModeSticky|0o777))
+func sampleTree(tb testing.TB) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	write(tb, dir, "a/empty", "")
+	write(tb, dir, "a/small", "hello\n")
+	write(tb, dir, "a/exact", strings.Repeat("x", 1024))
+	write(tb, dir, "a-b", "sorts after a/, not before")
+	write(tb, dir, "big", strings.Repeat("0123456789abcdef", 60_000))
+	write(tb, dir, "deep/"+strings.Repeat("long-directory-name/", 12)+"f", "deep")
+	write(tb, dir, "bad\xff\xfeutf8\nname", "bytes")
+	write(tb, dir, "ümlaut", "utf8")
+	must(tb, os.Symlink("/etc/passwd", filepath.Join(dir, "abs")))
+	must(tb, os.Symlink("../"+strings.Repeat("y", 150), filepath.Join(dir, "a/longlink")))
+	must(tb, os.Link(filepath.Join(dir, "a/small"), filepath.Join(dir, "a/hard")))
+	must(tb, os.Link(filepath.Join(dir, "a/small"), filepath.Join(dir, "z-hard")))
+	must(tb, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
+	must(tb, os.Mkdir(filepath.Join(dir, "sticky"), 0o755))
+	must(tb, os.Chmod(filepath.Join(dir, "sticky"), os.ModeSticky|0o777))
 	if os.Geteuid() == 0 {
-		must(t, unix.Mknod(filepath.Join(dir, "chr"), unix.S_IFCHR|0o660, int(unix.Mkdev(1, 3))))
-		must(t, unix.Mknod(filepath.Join(dir, "blk"), unix.S_IFBLK|0o660, int(unix.Mkdev(259, 70000))))
-		write(t, dir, "owned", "o")
-		must(t, os.Chown(filepath.Join(dir, "owned"), 1000, 3_000_000))
-		must(t, os.Chmod(filepath.Join(dir, "owned"), os.ModeSetuid|os.ModeSetgid|0o755))
-		must(t, os.Lchown(filepath.Join(dir, "abs"), 7, 8))
-		write(t, dir, "cap", "c")
+		must(tb, unix.Mknod(filepath.Join(dir, "chr"), unix.S_IFCHR|0o660, int(unix.Mkdev(1, 3))))
+		must(tb, unix.Mknod(filepath.Join(dir, "blk"), unix.S_IFBLK|0o660, int(unix.Mkdev(259, 70000))))
+		write(tb, dir, "owned", "o")
+		must(tb, os.Chown(filepath.Join(dir, "owned"), 1000, 3_000_000))
+		must(tb, os.Chmod(filepath.Join(dir, "owned"), os.ModeSetuid|os.ModeSetgid|0o755))
+		must(tb, os.Lchown(filepath.Join(dir, "abs"), 7, 8))
+		write(tb, dir, "cap", "c")
 		capability := "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-		must(t, unix.Setxattr(filepath.Join(dir, "cap"), capabilityXattr, []byte(capability), 0))
+		must(tb, unix.Setxattr(filepath.Join(dir, "cap"), capabilityXattr, []byte(capability), 0))
 	}
-	setTimes(t, dir, 1_500_000_000)
+	setTimes(tb, dir, 1_500_000_000)
 	return dir
 }
 
@@ -78,9 +78,9 @@ func TestPackUnpack_TreeComesBackTheSame(t *testing.T) {
 	}
 }
 
-func setRootTime(t testing.TB, dir string, sec int64) {
-	t.Helper()
-	must(t, os.Chtimes(dir, time.Unix(sec, 0), time.Unix(sec, 0)))
+func setRootTime(tb testing.TB, dir string, sec int64) {
+	tb.Helper()
+	must(tb, os.Chtimes(dir, time.Unix(sec, 0), time.Unix(sec, 0)))
 }
 
 func TestH7_GNUTarReadsWhatIsPacked(t *testing.T) {
@@ -303,9 +303,9 @@ func TestH15_BytesDoNotDependOnCores(t *testing.T) {
 
 // manyFiles makes n files of a few kilobytes, and some large ones, whose
 // content depends on their number alone.
-func manyFiles(t testing.TB, n, perDir int) string {
-	t.Helper()
-	dir := t.TempDir()
+func manyFiles(tb testing.TB, n, perDir int) string {
+	tb.Helper()
+	dir := tb.TempDir()
 	seed := uint32(1)
 	buf := make([]byte, 1<<20)
 	for i := range n {
@@ -320,10 +320,10 @@ func manyFiles(t testing.TB, n, perDir int) string {
 			buf[j] = "etaoin shrdlu\n0123456789ABCDEF=;"[seed>>27]
 		}
 		name := filepath.Join(dir, fmt.Sprintf("d%d/f%d", i/perDir, i))
-		must(t, os.MkdirAll(filepath.Dir(name), 0o755))
-		must(t, os.WriteFile(name, buf[:size], 0o644))
+		must(tb, os.MkdirAll(filepath.Dir(name), 0o755))
+		must(tb, os.WriteFile(name, buf[:size], 0o644))
 	}
-	setTimes(t, dir, 1_600_000_000)
+	setTimes(tb, dir, 1_600_000_000)
 	return dir
 }
 

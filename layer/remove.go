@@ -54,7 +54,7 @@ func emptyDir(dir int, name string) error {
 		if err != nil {
 			return err
 		}
-		next := fd
+		var next int
 		switch {
 		case full != "":
 			next, err = openDirAt(fd, full)

@@ -15,7 +15,7 @@ import (
 // source is the first half of reading: the stream is decompressed by one
 // goroutine and hashed by another, ahead of the reader, in a few chunks.
 type source struct {
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // of the one call that it is made for
 	limits Limits
 	dec    *decoder
 	raw    atomic.Int64 // compressed bytes read

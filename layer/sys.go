@@ -72,20 +72,6 @@ func readFull(fd int, buf []byte) (int, error) {
 	return total, nil
 }
 
-func writeFull(fd int, buf []byte) error {
-	for len(buf) > 0 {
-		n, err := unix.Write(fd, buf)
-		if err == unix.EINTR { //nolint:errorlint // raw errno on the hot path
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		buf = buf[n:]
-	}
-	return nil
-}
-
 // guard turns a panic of a goroutine into its error: a bug in here ends the
 // step, not the process.
 func guard(work func() error) func() error {

@@ -25,23 +25,23 @@ type caged struct {
 
 const canary = "must not be read or changed"
 
-func newCage(t testing.TB) caged {
-	t.Helper()
-	c := caged{dir: t.TempDir()}
+func newCage(tb testing.TB) caged {
+	tb.Helper()
+	c := caged{dir: tb.TempDir()}
 	c.root = filepath.Join(c.dir, "root")
-	must(t, os.Mkdir(c.root, 0o755))
-	write(t, c.dir, "canary", canary)
-	write(t, c.dir, "etc/passwd", canary)
-	setTimes(t, c.dir, 1000)
-	c.fresh = c.outside(t)
+	must(tb, os.Mkdir(c.root, 0o755))
+	write(tb, c.dir, "canary", canary)
+	write(tb, c.dir, "etc/passwd", canary)
+	setTimes(tb, c.dir, 1000)
+	c.fresh = c.outside(tb)
 	return c
 }
 
 // outside describes what is beside the root.
-func (c caged) outside(t testing.TB) string {
-	t.Helper()
+func (c caged) outside(tb testing.TB) string {
+	tb.Helper()
 	out := ""
-	for line := range strings.SplitSeq(dumpTree(t, c.dir), "\n") {
+	for line := range strings.SplitSeq(dumpTree(tb, c.dir), "\n") {
 		if !strings.HasPrefix(line, `"root`) {
 			out += line + "\n"
 		}
@@ -50,18 +50,18 @@ func (c caged) outside(t testing.TB) string {
 }
 
 // check fails when anything beside the root changed.
-func (c caged) check(t testing.TB) {
-	t.Helper()
-	if diff := cmp.Diff(c.fresh, c.outside(t)); diff != "" {
-		t.Errorf("the archive changed something outside its root:\n%s", diff)
+func (c caged) check(tb testing.TB) {
+	tb.Helper()
+	if diff := cmp.Diff(c.fresh, c.outside(tb)); diff != "" {
+		tb.Errorf("the archive changed something outside its root:\n%s", diff)
 	}
 }
 
 // names lists the objects in the root: type, path, and content or target.
-func (c caged) names(t testing.TB) string {
-	t.Helper()
+func (c caged) names(tb testing.TB) string {
+	tb.Helper()
 	var out strings.Builder
-	must(t, filepath.WalkDir(c.root, func(p string, e os.DirEntry, err error) error {
+	must(tb, filepath.WalkDir(c.root, func(p string, e os.DirEntry, err error) error {
 		rel, _ := filepath.Rel(c.root, p)
 		if err != nil || rel == "." {
 			return err
@@ -84,15 +84,15 @@ func (c caged) names(t testing.TB) string {
 	return strings.TrimSpace(out.String())
 }
 
-func (c caged) unpack(t testing.TB, data []byte) error {
-	t.Helper()
-	_, err := Unpack(t.Context(), bytes.NewReader(data), openRoot(t, c.root), UnpackOptions{})
+func (c caged) unpack(tb testing.TB, data []byte) error {
+	tb.Helper()
+	_, err := Unpack(tb.Context(), bytes.NewReader(data), openRoot(tb, c.root), UnpackOptions{})
 	return err
 }
 
-func (c caged) extract(t testing.TB, data []byte) error {
-	t.Helper()
-	return Extract(t.Context(), bytes.NewReader(data), openRoot(t, c.root), "/", ExtractOptions{})
+func (c caged) extract(tb testing.TB, data []byte) error {
+	tb.Helper()
+	return Extract(tb.Context(), bytes.NewReader(data), openRoot(tb, c.root), "/", ExtractOptions{})
 }
 
 // Rows H-23 to H-27 and H-34: the same archive as a base layer and as an ADD

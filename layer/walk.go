@@ -60,7 +60,7 @@ type frame struct {
 // walker walks an upper tree beside its lower tree and tells emit, in path
 // order, what a layer has to say.
 type walker struct {
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // of the one call that it is made for
 	opt    PackOptions
 	plain  bool // an export: .wh. names are plain names
 	emit   func(*entry) error
@@ -238,7 +238,7 @@ func (w *walker) visit(f *frame, name string, flag byte) error {
 		return fmt.Errorf("%s: %w", path, ErrWhiteoutName)
 	}
 	if len(path) > w.opt.Limits.Path {
-		return fmt.Errorf("%w: path longer than %d bytes: %s...", ErrBound, w.opt.Limits.Path, path[:min(len(path), 64)])
+		return fmt.Errorf("%w: path longer than %d bytes, starting %s", ErrBound, w.opt.Limits.Path, path[:min(len(path), 64)])
 	}
 	var st unix.Stat_t
 	if err := lstatat(f.up.fd, name, &st); err != nil {
@@ -330,7 +330,7 @@ func (w *walker) linkTo(dir, name string, e *entry, st *unix.Stat_t) bool {
 	key := [2]uint64{st.Dev, st.Ino}
 	source := w.links[key]
 	if source == nil {
-		w.links[key] = &linkSource{dir: dir, name: name, left: uint64(st.Nlink) - 1}
+		w.links[key] = &linkSource{dir: dir, name: name, left: nlink(st) - 1}
 		return false
 	}
 	if source.left--; source.left == 0 {
@@ -339,6 +339,11 @@ func (w *walker) linkTo(dir, name string, e *entry, st *unix.Stat_t) bool {
 	e.kind, e.link, e.size, e.dir = '1', join(source.dir, source.name), 0, nil
 	e.major, e.minor = 0, 0
 	return true
+}
+
+// nlink is wider on some architectures than on others.
+func nlink(st *unix.Stat_t) uint64 {
+	return uint64(st.Nlink) //nolint:unconvert // 32 bits on arm64
 }
 
 func (w *walker) visitDir(f *frame, name string, e *entry, st *unix.Stat_t) error {

@@ -231,7 +231,7 @@ func (a *authorizer) exchange(req *http.Request) (t tokenAnswer, err error) {
 	if err != nil {
 		return t, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenBody+1))
 	switch {
 	case err != nil:

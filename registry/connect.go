@@ -53,7 +53,7 @@ func (c *Client) probe(o *operation, address string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	defer conn.Close()                                           //nolint:errcheck // nothing was written
+	defer conn.Close()
 	t := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // only asks whether it is TLS
 	err = t.HandshakeContext(ctx)
 	var notTLS tls.RecordHeaderError
@@ -134,7 +134,7 @@ func (c *Client) roots() (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read certificate authorities: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxCA+1))
 	if err != nil {
 		return nil, fmt.Errorf("read certificate authorities: %w", err)

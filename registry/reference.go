@@ -33,8 +33,8 @@ func ParseReference(s string) (Reference, error) {
 		return Reference{}, fmt.Errorf("image name %q: %w", s, err)
 	}
 	r := Reference{Host: reference.Domain(named), Path: reference.Path(named)}
-	if len(named.Name()) > reference.NameTotalLengthMax {
-		return Reference{}, fmt.Errorf("image name %q: host and path are longer than %d bytes", s, reference.NameTotalLengthMax)
+	if len(named.Name()) > reference.RepositoryNameTotalLengthMax {
+		return Reference{}, fmt.Errorf("image name %q: host and path are longer than %d bytes", s, reference.RepositoryNameTotalLengthMax)
 	}
 	if t, ok := named.(reference.Tagged); ok {
 		r.Tag = t.Tag()

@@ -220,6 +220,7 @@ func (c *child) newForker() *forker {
 			Files: []uintptr{uintptr(cmd.stdin), 1, 2},
 			Sys: &syscall.SysProcAttr{
 				Setsid:     true,
+				Ptrace:     len(c.step.Rlimits) > 0, // stops at its first instruction, see limitCommand
 				Credential: &syscall.Credential{Uid: cmd.user.UID, Gid: cmd.user.GID, Groups: cmd.user.Groups},
 			},
 		})
@@ -237,15 +238,13 @@ func (c *child) fork(cmd *command) (int, error) {
 	if err := c.setInherited(cmd); err != nil {
 		return 0, err
 	}
-	restore, err := c.narrowLimits()
-	if err != nil {
+	if err := c.raiseLimits(); err != nil {
 		return 0, err
 	}
 	lowerOOM := c.raiseOOM()
 	c.forker.start <- cmd
 	r := <-c.forker.started
 	lowerOOM()
-	restore()
 	return r.pid, r.err
 }
 
@@ -298,37 +297,39 @@ func (c *child) setInherited(cmd *command) error {
 // value is the limit as the kernel has it: -1 is RLIM_INFINITY as an unsigned number.
 func (l Rlimit) value() unix.Rlimit { return unix.Rlimit{Cur: uint64(l.Soft), Max: uint64(l.Hard)} }
 
-// narrowLimits sets the soft limits that the command is to be born with, for as long as that takes: this process could not live
-// with a small "as" or "nofile". Hard limits are raised where they must be, which is for good.
-func (c *child) narrowLimits() (restore func(), err error) {
-	var undo []func()
-	restore = func() {
-		for i := len(undo) - 1; i >= 0; i-- {
-			undo[i]()
-		}
-	}
+// raiseLimits raises this process's hard limits to what the command is to have; a thread without capabilities cannot do that later.
+func (c *child) raiseLimits() error {
 	for _, l := range c.step.Rlimits {
 		number, _ := rlimitNumber(l.Name)
 		var old unix.Rlimit
 		if err := unix.Getrlimit(number, &old); err != nil {
-			restore()
-			return nil, setupError("read limit", l.Name, err)
+			return setupError("read limit", l.Name, err)
 		}
-		want := unix.Rlimit{Cur: l.value().Cur, Max: max(l.value().Max, old.Max)}
-		if err := unix.Setrlimit(number, &want); err != nil {
-			restore()
-			return nil, limitError(l, err)
+		if want := l.value().Max; want > old.Max {
+			if err := unix.Setrlimit(number, &unix.Rlimit{Cur: old.Cur, Max: want}); err != nil {
+				return limitError(l, err)
+			}
 		}
-		undo = append(undo, func() { _ = unix.Setrlimit(number, &unix.Rlimit{Cur: old.Cur, Max: want.Max}) })
 	}
-	return restore, nil
+	return nil
 }
 
-// limitCommand lowers the hard limits of the started command. The kernel lets a thread do that which has the real ids of the
-// other process (prlimit(2)); this one has nothing more to do afterwards. The raw calls change this thread alone.
+// limitCommand sets the limits of the command, which is stopped (ptrace(2), PTRACE_TRACEME), and lets it run. They are not set
+// before it starts, since the init itself could not live with a small "as" or "nofile". The kernel lets a thread do that which
+// has the real ids of the other process (prlimit(2)); this one has nothing more to do afterwards. The raw calls change this
+// thread alone.
 func (c *child) limitCommand(pid int, cmd *command) error {
 	if len(c.step.Rlimits) == 0 {
 		return nil
+	}
+	for {
+		_, err := unix.Wait4(pid, nil, 0, nil)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return setupError("wait for command", "", err)
+		}
 	}
 	const keep = ^uintptr(0)
 	for _, id := range []struct {
@@ -342,11 +343,11 @@ func (c *child) limitCommand(pid int, cmd *command) error {
 	for _, l := range c.step.Rlimits {
 		number, _ := rlimitNumber(l.Name)
 		value := l.value()
-		if err := unix.Prlimit(pid, number, &value, nil); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := unix.Prlimit(pid, number, &value, nil); err != nil {
 			return limitError(l, err)
 		}
 	}
-	return nil
+	return inContext("start command", unix.PtraceDetach(pid))
 }
 
 func limitError(l Rlimit, err error) error {

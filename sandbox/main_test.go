@@ -77,7 +77,7 @@ func mustMkdir(tb testing.TB, dir string) {
 
 func newDir(tb testing.TB, parent string) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp(parent, "d")
+	dir, err := os.MkdirTemp(parent, "d") //nolint:usetesting // on the file system of its parent
 	must(tb, err)
 	must(tb, os.Chmod(dir, 0o755))
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })

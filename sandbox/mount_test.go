@@ -142,6 +142,7 @@ func TestH80_Stubs(t *testing.T) {
 		{"a parent that is used stays", "/dir/x/y", "touch /dir/x/mine", "dir dir/x dir/x/mine", true},
 		{"a change beside it shows in the time", "/dir/x/y", "touch /dir/mine", "dir dir/mine", true},
 		{"its parent is moved away", "/dir/x/y", "mv /dir/x /dir/z && ln -s " + canary + " /dir/x; true", "dir dir/x dir/z dir/z/y", true},
+		{"an empty directory of the step's own in its place", "/dir/x/y", "mv /dir/x /dir/z && mkdir -p /dir/x/y", "dir dir/x dir/x/y dir/z dir/z/y", true},
 		{"the mount point cannot be removed", "/dir/x", "rmdir /dir/x; mv /dir/x /dir/z; true", "dir", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -129,7 +129,8 @@ type Result struct {
 	ExitCode  int // 128+n when signal n ended it
 	Signal    int // 0: it exited by itself
 	OOMKilled bool
-	// PeakMemory in bytes is that of the cgroup with limits, else that of the largest single process.
+	// PeakMemory in bytes is that of the cgroup where memory is limited, else that of the largest single process, where what
+	// the init had when it started the command (about 7 MiB) counts too.
 	PeakMemory         int64
 	CPUUser, CPUSystem time.Duration // of all the step's processes
 	Wall               time.Duration

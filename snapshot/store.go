@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"gobuild/internal/atomicfile"
@@ -58,6 +59,8 @@ type Store struct {
 	trust  trust
 	mounts mounter
 	folds  foldPins
+
+	committed atomic.Bool // something since the last Sync
 }
 
 // Info is what List tells about a layer.
@@ -317,9 +320,14 @@ func (s *Store) sweepOne(name string) error {
 
 // Sync makes what is committed so far survive a power cut: one syncfs, then a durable note. It can take as
 // long as the machine needs to write its dirty pages, so it is called once, after a build has reported its
-// result, and may be left out: layers not covered are built again after the next boot.
+// result, and may be left out: layers not covered are built again after the next boot. When this Store has
+// committed nothing since the last Sync it returns at once.
 func (s *Store) Sync(ctx context.Context) error {
+	if !s.committed.Swap(false) {
+		return nil
+	}
 	if err := s.trust.sync(ctx, s.dir); err != nil {
+		s.committed.Store(true)
 		return fmt.Errorf("sync snapshots: %w", err)
 	}
 	return nil

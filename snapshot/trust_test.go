@@ -65,6 +65,25 @@ func TestPowerCut_OnlySyncedLayersOfAnotherBootCount(t *testing.T) {
 	}
 }
 
+func TestSync_WithNothingCommittedDoesNothing(t *testing.T) {
+	s := open(t)
+	note := filepath.Join(s.dir, syncedName)
+	must(t, s.Sync(t.Context()))
+	if _, err := os.Stat(note); err == nil {
+		t.Error("a note of nothing")
+	}
+	commit(t, s, nil, id(1), nil)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Sync(cancelled); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	must(t, s.Sync(t.Context())) // the one that did not succeed is made up for
+	if _, err := os.Stat(note); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPowerCut_DamagedMetaOrNoteVouchesForNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "s")
 	s, err := OpenConfig(dir, Config{BootID: "one"})

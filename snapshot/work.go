@@ -239,6 +239,7 @@ func (w *Work) publish(id ID) error {
 		err := os.Rename(w.home, target) // fails on a directory that is not empty
 		if err == nil {
 			w.done = true
+			w.store.committed.Store(true)
 			return w.lock.Close()
 		}
 		if !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {

@@ -55,6 +55,8 @@ func TestCopyPlans(t *testing.T) {
 		{"B56 URL", "ADD --unpack https://h/x.tgz /d/", Copy{Add: true, From: Source{Kind: SourceHTTP}, URLs: []string{"https://h/x.tgz"}, Dest: "/d/", Unpack: &yes}, "ADD https://h/x.tgz /d/ # buildkit"},
 		{"B57 git", "ADD --keep-git-dir=true --checksum=abc123 https://h/r.git?ref=v1#:sub /d", Copy{Add: true, From: Source{Kind: SourceGit},
 			URLs: []string{"https://h/r.git?ref=v1#:sub"}, Dest: "/d", KeepGit: &yes, Checksum: "abc123"}, "ADD https://h/r.git?ref=v1#:sub /d # buildkit"},
+		{"B57 git scheme", "ADD git://h/r /d", Copy{Add: true, From: Source{Kind: SourceGit}, URLs: []string{"git://h/r"}, Dest: "/d"}, ""},
+		{"B57 ssh scheme", "ADD SSH://git@h/r /d", Copy{Add: true, From: Source{Kind: SourceGit}, URLs: []string{"SSH://git@h/r"}, Dest: "/d"}, ""},
 		{"B57 scp form", "ADD git@h:r /d", Copy{Add: true, From: Source{Kind: SourceGit}, URLs: []string{"git@h:r"}, Dest: "/d"}, ""},
 		{"a path with a colon is local", "ADD ./git@h:r github.com/a/b ftp://x /d/", Copy{Add: true, From: local, Paths: []string{"./git@h:r", "github.com/a/b", "ftp://x"}, Dest: "/d/"}, ""},
 	} {

@@ -43,7 +43,7 @@ func TestA18A19_Expansion(t *testing.T) {
 
 func TestExpansionIsBounded(t *testing.T) {
 	t.Parallel()
-	env := newEnviron([]string{"half=" + strings.Repeat("x", maxWord/2), "k=" + strings.Repeat("k", 1000)})
+	env := newEnviron([]string{"empty=", "half=" + strings.Repeat("x", maxWord/2), "k=" + strings.Repeat("k", 1000)})
 	nested := func(n int) string { return strings.Repeat("${a:-", n) + strings.Repeat("}", n) }
 	for _, tc := range []struct {
 		name, word string
@@ -53,6 +53,7 @@ func TestExpansionIsBounded(t *testing.T) {
 		{"length", "$half${half}x", errTooLong},
 		{"many mentions", strings.Repeat("$half", 1000), errTooMuch},
 		{"dropped mentions", "${k:+x}" + strings.Repeat("${none+$half}", 1000), errTooMuch},
+		{"values that nest", strings.Repeat("${half-", 90) + strings.Repeat("}", 90), errTooMuch},
 		{"replacement", "${half//?/$half}", errTooMuch},
 		{"replacement of a long value by a short one", "${k//?/yy}", nil},
 		{"pattern times value", "${half#${half}y}", errTooMuch},
@@ -62,6 +63,10 @@ func TestExpansionIsBounded(t *testing.T) {
 		{"nesting of 10k", nested(10000), errNesting},
 		{"nesting behind escaped braces", strings.Repeat(`${a:-\}`, 200), errNesting},
 		{"nesting behind quoted braces", strings.Repeat(`${a:-'}'`, 200), errNesting},
+		{"nesting behind an empty modifier", strings.Repeat("${a:}", 200), errNesting},
+		{"nesting behind a wrong modifier", strings.Repeat("${a:/", 200), errNesting},
+		{"long pattern of an empty value", "${empty#" + strings.Repeat("p", maxPattern+1) + "}", errTooMuch},
+		{"long pattern in a replacement", "${empty/" + strings.Repeat("p", maxPattern+1) + "/x}", errTooMuch},
 		{"nesting in a pattern", strings.Repeat("${a/", 200), errNesting},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -157,6 +162,15 @@ func TestA17_HeredocBodies(t *testing.T) {
 	}
 	if got := createdBy(plan.Target())[1]; got != "COPY <<A <<B <<C /d/ # buildkit" {
 		t.Errorf("history %q", got)
+	}
+}
+
+func TestA4_HeredocNestingUsesTheBackslash(t *testing.T) {
+	t.Parallel()
+	body := strings.Repeat(`\${a:-`, 200)
+	plan := mustPlan(t, "# escape=`\nFROM busybox\nCOPY <<E /x\n"+body+"\nE\n")
+	if got := firstCopy(t, plan).Files[0].Data; got != strings.ReplaceAll(body, `\`, "")+"\n" {
+		t.Errorf("body %.60q", got)
 	}
 }
 

@@ -230,6 +230,8 @@ func TestB69_TriggersOfAnImage(t *testing.T) {
 		t.Error("fired triggers are not passed on")
 	}
 
+	_, err = planOf("FROM triggers AS tools\n", amd64())
+	wantError(t, err, 1, "stage tools must be defined before it is used", "line 1")
 	_, err = planOf("FROM busybox\nRUN x\nFROM badtrigger\n", amd64())
 	if e := wantError(t, err, 3, "invalid --chmod", "octal"); e.OnBuild != "COPY --chmod=9z9 a b" {
 		t.Errorf("trigger text %q", e.OnBuild)
@@ -344,6 +346,10 @@ func TestC12_NamedContexts(t *testing.T) {
 	if st := plan.Stages[0]; st.Base.Kind != SourceContext || len(st.Steps) != 0 || st.Total != 0 {
 		t.Errorf("replaced stage %+v", st)
 	}
+	plan = mustPlan(t, "FROM nosuchimage AS x\nONBUILD RUN y\nFROM x\nRUN z\n", with("x", "dir"))
+	if n := len(plan.Target().Steps); n != 1 {
+		t.Errorf("the triggers of a replaced stage do not fire: %d steps", n)
+	}
 	_, err := planOf("FROM x\n", func() Options { o := amd64(); with("x", "target:y")(&o); return o }())
 	if !errors.Is(err, ErrUnsupported) {
 		t.Errorf("got %v", err)
@@ -395,6 +401,14 @@ RUN x
 		"RUN |5 own=own- g=global over=inline none= later=global /bin/sh -c x # buildkit"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("history\n%q\nwant\n%q", got, want)
+	}
+}
+
+func TestH6_ArgValuesInForce(t *testing.T) {
+	t.Parallel()
+	st := mustPlan(t, "FROM busybox\nARG a=1 b=2\nENV a=3\nARG b=4\nRUN x\n").Target()
+	if got := createdBy(st)[3]; got != "RUN |2 a=3 b=4 /bin/sh -c x # buildkit" {
+		t.Errorf("history %q", got)
 	}
 }
 

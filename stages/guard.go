@@ -151,13 +151,14 @@ func (g *guard) dollar(depth int) (int, error) {
 	}
 	value := g.value(g.name())
 	ch, _ := g.next()
-	if ch == ':' {
-		ch, _ = g.next()
+	colon := ch == ':'
+	if colon {
+		ch, _ = g.next() // whatever it is, the lexer reads a word before it complains
 	}
-	switch ch {
-	case '}':
+	switch {
+	case ch == '}' && !colon:
 		return value, nil
-	case '/':
+	case ch == '/' && !colon:
 		return g.replacement(value, depth)
 	default:
 		word, err := g.until('}', depth)
@@ -198,13 +199,13 @@ func (g *guard) replacement(value, depth int) (int, error) {
 	return 0, errTooMuch
 }
 
-// match adds the steps of matching a pattern, which are at most the product of
-// the lengths as the expression engine never backtracks.
+// match adds the steps of compiling and matching a pattern. The latter are at
+// most the product of the lengths as the expression engine never backtracks.
 func (g *guard) match(value, pattern int) error {
-	if value > maxWord || pattern > maxWord {
+	if value > maxWord || pattern > maxPattern {
 		return errTooMuch
 	}
-	if g.work += (value + 1) * (pattern + 1) / 4; g.work > maxWordWork {
+	if g.work += patternCost*pattern + (value+1)*(pattern+1)/4; g.work > maxWordWork {
 		return errTooMuch
 	}
 	return nil

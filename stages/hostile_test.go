@@ -42,6 +42,9 @@ func repeat(n int, line func(i int) string) string {
 // TestHostileInputs: each is planned or refused within the time, and refused
 // with a message that names a limit.
 func TestHostileInputs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s of processor time")
+	}
 	big := strings.Repeat("x", 60000)
 	doubling := "FROM busybox\nARG a0=xxxxxxxxxxxxxxxx\n" + repeat(40, func(i int) string { return fmt.Sprintf("ARG a%d=$a%d$a%d\n", i+1, i, i) })
 	million := "ARG a0=" + strings.Repeat("x", 32768) + "\n" + repeat(5, func(i int) string { return fmt.Sprintf("ARG a%d=$a%d$a%d\n", i+1, i, i) })
@@ -75,6 +78,9 @@ func TestHostileInputs(t *testing.T) {
 		{"H03 dropped megabytes", million + "FROM busybox\nARG a5\n" + strings.Repeat("ENV b=${c+"+strings.Repeat("$a5", 8)+"}\n", 5000), "too large"},
 		{"H03 pattern of a megabyte", million + "FROM busybox\nARG a5\nENV b=${a5%%*${a5}*}\n", "too expensive"},
 		{"H03 a megabyte shown in each RUN", million + "FROM busybox\nARG a5\n" + strings.Repeat("RUN $a5\n", 100), "configuration is larger"},
+		{"H03 empty modifiers nest", "FROM busybox\nENV a=" + strings.Repeat("${a:}", 10000) + "\n", "more than 100 deep"},
+		{"H03 empty modifiers beside a heredoc", "FROM busybox\nCOPY <<E " + strings.Repeat("${a:}", 10000) + " /x\nE\n", "more than 100 deep"},
+		{"H03 many long patterns", "FROM busybox\n" + strings.Repeat("ENV a="+strings.Repeat("${e#"+strings.Repeat("p", 10000)+"}", 6)+"\n", 200), "too large"},
 		{"H04 1000 heredocs on one line", "FROM busybox\nCOPY " + repeat(1000, func(i int) string { return fmt.Sprintf("<<E%d ", i) }) + "/x/\n" +
 			repeat(1000, func(i int) string { return fmt.Sprintf("a\nE%d\n", i) }), ""},
 		{"H04 long delimiter", "FROM busybox\nCOPY <<" + big + " /x/\n" + big + "\n", "not a plain file name"},
@@ -85,6 +91,9 @@ func TestHostileInputs(t *testing.T) {
 		{"H10 EXPOSE of all ports 100 times", "FROM busybox\n" + strings.Repeat("EXPOSE 1-65535\n", 100), "larger than 8388608"},
 		{"H10 EXPOSE of all ports 1000 times in one", "FROM busybox\nEXPOSE" + strings.Repeat(" 1-65535", 1000) + "\n", "larger than 8388608"},
 		{"H10 labels", "FROM busybox\n" + repeat(200, func(i int) string { return fmt.Sprintf("LABEL l%d=%s\n", i, big) }), "larger than 8388608"},
+		{"H10 labels over a chain of stages", "FROM busybox AS s0\n" + repeat(200, func(i int) string {
+			return fmt.Sprintf("FROM s%d AS s%d\nLABEL l%d=%s\n", i, i+1, i, big)
+		}), "larger than 8388608"},
 		{"H10 labels in other stages of a chain", "FROM busybox AS s0\nLABEL" + repeat(5000, func(i int) string { return fmt.Sprintf(" l%d=1", i) }) + "\n" +
 			repeat(4000, func(i int) string { return fmt.Sprintf("FROM s%d AS s%d\nLABEL a=b\n", i, i+1) }), "too large"},
 		{"H10 environments of many RUNs", "FROM busybox\nENV" + repeat(5000, func(i int) string { return fmt.Sprintf(" l%d=1", i) }) + "\n" +

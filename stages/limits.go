@@ -33,6 +33,11 @@ const (
 	// product of pattern and value lengths.
 	maxWordWork = 32 << 20
 
+	// maxPattern is the length of a pattern in ${name#pattern}; patternCost is what
+	// compiling one byte of it counts, in time and memory.
+	maxPattern  = 16 << 10
+	patternCost = 64
+
 	// maxPlanWork is the same sum over a whole plan, and counts what the plan
 	// holds too: history texts, environments of RUNs, copied configurations.
 	maxPlanWork = 128 << 20

@@ -9,6 +9,8 @@ const (
 	maxName = 1024
 	// copyBuffer is the unit in which blobs are read and hashed; larger ones measure no faster.
 	copyBuffer = 256 << 10
+	// walkBatch is how many blobs a walk lists at a time: a store may hold millions.
+	walkBatch = 1024
 	// tempAttempts bounds the tries for a temporary file: the first makes the directory, a rare one meets a sweep.
 	tempAttempts = 8
 )

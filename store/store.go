@@ -218,22 +218,11 @@ func (s *Store) walkDir(a digest.Algorithm, fn func(d digest.Digest, size int64,
 	if err != nil {
 		return fmt.Errorf("list blobs: %w", err)
 	}
-	defer dir.Close() //nolint:errcheck // a directory that was only read
+	defer dir.Close()
 	for {
-		entries, err := dir.ReadDir(1024) // in portions: a store may hold millions
+		entries, err := dir.ReadDir(walkBatch)
 		for _, e := range entries {
-			d := digest.NewDigestFromEncoded(a, e.Name())
-			if checkDigest(d) != nil {
-				continue
-			}
-			fi, err := e.Info()
-			if errors.Is(err, fs.ErrNotExist) || (err == nil && !fi.Mode().IsRegular()) {
-				continue // removed meanwhile by another process
-			}
-			if err != nil {
-				return fmt.Errorf("list blobs: %w", err)
-			}
-			if err := fn(d, fi.Size(), fi.ModTime()); err != nil {
+			if err := visit(a, e, fn); err != nil {
 				return err
 			}
 		}
@@ -244,6 +233,21 @@ func (s *Store) walkDir(a digest.Algorithm, fn func(d digest.Digest, size int64,
 			return fmt.Errorf("list blobs: %w", err)
 		}
 	}
+}
+
+func visit(a digest.Algorithm, e fs.DirEntry, fn func(d digest.Digest, size int64, mtime time.Time) error) error {
+	d := digest.NewDigestFromEncoded(a, e.Name())
+	if checkDigest(d) != nil {
+		return nil //nolint:nilerr // a temporary file, or nothing of ours
+	}
+	fi, err := e.Info()
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && !fi.Mode().IsRegular()) {
+		return nil // removed meanwhile by another process
+	}
+	if err != nil {
+		return fmt.Errorf("list blobs: %w", err)
+	}
+	return fn(d, fi.Size(), fi.ModTime())
 }
 
 // Remove deletes a blob. One that is not there is no error.

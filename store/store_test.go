@@ -236,7 +236,7 @@ func TestBlobIsHashedOncePerProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Close() //nolint:errcheck // only read
+	f.Close()
 	if err := s.Verify(t.Context(), d); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("Verify believes what was verified before: %v", err)
 	}

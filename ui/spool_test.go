@@ -53,6 +53,37 @@ func TestO5_AStoppedTerminalDoesNotStopTheBuild(t *testing.T) {
 	}
 }
 
+func TestO5_OrderIsKeptWhileTheFileIsBeingRead(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	g := &gate{open: make(chan struct{})}
+	s := newSpool(g, t.TempDir())
+	var want strings.Builder
+	write := func(text string) {
+		want.WriteString(text)
+		if _, err := s.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitEmpty := func() { // until the goroutine has taken what was in memory
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for len(s.mem) > 0 {
+			s.changed.Wait()
+		}
+	}
+	write("first\n")
+	write(strings.Repeat("m", maxSpool-20) + "\n")
+	write("into the file, which comes after what is in memory\n")
+	g.open <- struct{}{}
+	waitEmpty()
+	write("into the file too, although there is room in memory\n")
+	close(g.open)
+	s.Close()
+	if g.buf.String() != want.String() {
+		t.Error("the order differs")
+	}
+}
+
 func TestO5_WithoutAFileTheSpoolWaits(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	g := &gate{open: make(chan struct{})}

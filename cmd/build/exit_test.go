@@ -155,6 +155,20 @@ func TestN11_CancellationNamesItsReason(t *testing.T) {
 	}
 }
 
+func TestN11_TimeoutKeepsThePlace(t *testing.T) {
+	t.Parallel()
+	timeout := &timeoutError{time.Second}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(timeout)
+	placed := &builder.Error{Category: builder.CategoryStep, Op: "RUN x", Err: timeout}
+	if err := because(ctx, placed); !errors.Is(err, placed) {
+		t.Errorf("the step is lost: %v", err)
+	}
+	if err := because(ctx, context.Canceled); !errors.Is(err, timeout) || exitCode(err) != exitStep {
+		t.Errorf("the reason is lost: %v", err)
+	}
+}
+
 func TestN11_SecondSignalEndsAtOnce(t *testing.T) {
 	// Not parallel: it sends real signals to this process, which signalContext catches.
 	codes := make(chan int, 1)

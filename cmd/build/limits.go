@@ -1,5 +1,7 @@
 package main
 
+import "time"
+
 const (
 	// maxDockerConfig bounds Docker's configuration file: real ones have a few kilobytes.
 	maxDockerConfig = 1 << 20
@@ -9,6 +11,9 @@ const (
 
 	// maxArgFile bounds a --build-arg-file.
 	maxArgFile = 1 << 20
+
+	// maxToolWait bounds the question whether docker or podman works here: a daemon that hangs does not.
+	maxToolWait = 15 * time.Second
 
 	// maxSecret is BuildKit's bound on the value of a secret (FEATURES M8).
 	maxSecret = 500 << 10

@@ -62,6 +62,8 @@ func (a *app) program(name string) string {
 
 // works says that the tool reaches its store or daemon.
 func (a *app) works(ctx context.Context, path string) bool {
+	ctx, cancel := context.WithTimeout(ctx, maxToolWait)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "info")
 	cmd.Env = a.toolEnv()
 	return cmd.Run() == nil
