@@ -31,6 +31,9 @@ type build struct {
 	fetching flights
 	form     layerForm
 
+	background sync.WaitGroup // what close waits for
+	syncing    sync.Once      // the first step that runs makes former builds' layers durable
+
 	mu    sync.Mutex
 	steps []StepResult
 	open  []io.Closer // what bases are read from
@@ -46,6 +49,9 @@ func (b *Builder) Build(ctx context.Context, opt Options) (*Result, error) {
 	}
 	defer leave()
 	defer bd.close()
+	if err := b.snapshots.Sweep(); err != nil {
+		b.notice(fmt.Sprintf("what an interrupted build left could not be removed: %v", err))
+	}
 	res, err := bd.walk(ctx)
 	if err != nil {
 		return bd.partial(), classify(err, CategoryEnvironment)
@@ -68,6 +74,7 @@ func (b *Builder) newBuild(opt Options) *build {
 
 func (bd *build) close() {
 	bd.pack.wait()
+	bd.background.Wait()
 	for _, f := range bd.open {
 		_ = f.Close() // read only
 	}

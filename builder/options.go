@@ -55,8 +55,7 @@ const (
 // SecretSource is where a secret's bytes come from: exactly one field is set.
 type SecretSource struct {
 	File string
-	Env  string // name of a variable of gobuild's own environment
-	Data []byte // the value itself, already read
+	Data []byte // the value itself, of an environment variable for example
 }
 
 // RunOptions limit and shape every RUN. Zero values: no limit, default network.

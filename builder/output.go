@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,8 +93,10 @@ func (bd *build) output(ctx context.Context, o Output, res *Result) error {
 		o.Attrs = withPush(o.Attrs)
 		return bd.outputImage(ctx, o, names, res)
 	case "oci":
+		res.addTags(names)
 		return bd.outputOCI(ctx, o, names, res.Manifest)
 	case "docker":
+		res.addTags(names)
 		return writeOutput(o, func(w io.Writer) error {
 			return image.WriteDockerTar(ctx, w, bd.store, res.Manifest, names, bd.opt.SourceDateEpoch)
 		})
@@ -122,8 +125,8 @@ func (bd *build) outputImage(ctx context.Context, o Output, names []string, res 
 		if err := bd.store.Tag(n, res.Manifest); err != nil {
 			return err
 		}
-		res.Tags = append(res.Tags, n)
 	}
+	res.addTags(names)
 	if o.Attrs["push"] != "true" {
 		return nil
 	}
@@ -276,4 +279,13 @@ func (bd *build) keepUntagged(res *Result) error {
 	}
 	rec := untaggedRecord{Manifest: res.Manifest, Config: res.Config, Created: bd.cfg.Now().UTC()}
 	return bd.cache.Put(imageKey(res.Config.Digest.String()), "images", rec)
+}
+
+// addTags notes names that an output carries, each once.
+func (r *Result) addTags(names []string) {
+	for _, n := range names {
+		if !slices.Contains(r.Tags, n) {
+			r.Tags = append(r.Tags, n)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -146,8 +147,8 @@ func (sr *stageRun) report(info *StepInfo, out outcome) {
 	if !out.cached && sr.missed == 0 {
 		sr.missed = info.Line
 	}
-	if sr.opt.Explain || !out.cached {
-		sr.em.emit(Event{Type: EventCache, Step: info, Cached: out.cached, Text: out.reason, Lines: out.details})
+	if out.cached && sr.opt.Explain {
+		sr.em.emit(Event{Type: EventCache, Step: info, Cached: true, Text: out.reason})
 	}
 	sr.em.emit(Event{Type: EventStepDone, Step: info, Cached: out.cached, Duration: out.duration, Digest: string(out.layer.id)[:12]})
 	sr.record(StepResult{
@@ -189,7 +190,7 @@ func (sr *stageRun) do(ctx context.Context, s state, step *stages.Step, slot str
 	}
 	defer job.close()
 	out := outcome{key: job.key.Digest()}
-	slot = fmt.Sprintf("%s|%s|%s|%s", sr.src.name, sr.stage.Name, slot, job.verb)
+	slot = fmt.Sprintf("%s|%s|%s|%s", sr.project(), sr.stage.Name, slot, job.verb)
 	lineage := s.lineage()
 	if job.alone {
 		lineage = ""
@@ -211,12 +212,16 @@ func (sr *stageRun) do(ctx context.Context, s state, step *stages.Step, slot str
 	if out.reason == "" {
 		out.reason, out.details = sr.explain(slot, job.key)
 	}
+	if info := stepOf(ctx); info != nil {
+		sr.em.emit(Event{Type: EventCache, Step: info, Text: out.reason, Lines: out.details})
+	}
 	return sr.execute(ctx, s, step, job, slot, lineage, out)
 }
 
 func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job *job, slot, lineage string, out outcome) (outcome, error) {
 	begun := sr.cfg.Now()
 	sr.warmSandbox(step)
+	sr.syncOnce(ctx)
 	below := s
 	if job.alone {
 		below = emptyState
@@ -317,4 +322,26 @@ func (sr *stageRun) warmSandbox(step *stages.Step) {
 		}
 		return
 	}
+}
+
+// syncOnce makes what former builds committed survive a power cut, beside the first step that runs: the kernel has
+// written most of it by then, and nobody waits. Layers of this very build are covered by the next one; until then their
+// blobs, which are on the disk, stand in for those of the image.
+func (bd *build) syncOnce(ctx context.Context) {
+	bd.syncing.Do(func() {
+		bd.background.Go(func() {
+			if err := guard(func() error { return bd.snapshots.Sync(ctx) }); err != nil && ctx.Err() == nil {
+				bd.notice(fmt.Sprintf("layers could not be made durable, and are built again after a power cut: %v", err))
+			}
+		})
+	})
+}
+
+// project names a Dockerfile in slots, which --explain compares within: never its place on this machine.
+func (bd *build) project() string {
+	dir := bd.opt.Context
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	return filepath.Base(dir) + "/" + filepath.Base(bd.src.name)
 }

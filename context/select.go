@@ -337,7 +337,7 @@ func (r *resolution) run(p string, followLast bool) (unix.Stat_t, error) {
 		if st.Mode&unix.S_IFMT != unix.S_IFLNK || !followLast && onlyDots(todo) {
 			continue
 		}
-		if len(r.links) > maxLinks {
+		if r.links = append(r.links, r.done); len(r.links) > maxLinks {
 			return st, rootfs.ErrLoop
 		}
 		target, err := r.t.root.Readlink(r.done)

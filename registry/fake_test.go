@@ -2,12 +2,14 @@ package registry_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -177,8 +179,25 @@ func TestH55_DownloadsThatGoWrong(t *testing.T) {
 		}, registry.ErrContent},
 		{"packed for the way", func(w http.ResponseWriter, _ *http.Request, _ int) {
 			w.Header().Set("Content-Encoding", "gzip")
-			send(w, []byte("\x1f\x8b"))
+			z := gzip.NewWriter(w)
+			_, _ = z.Write(blob)
+			_ = z.Close()
 		}, registry.ErrContent},
+		{"reset in the middle, then continued", func(w http.ResponseWriter, r *http.Request, n int) {
+			if n > 1 {
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(blob))
+				return
+			}
+			conn, buf, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = fmt.Fprintf(buf, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(blob), blob[:70_000])
+			_ = buf.Flush()
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+		}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -274,6 +293,18 @@ func TestH56_CancelEndsAWait(t *testing.T) {
 	_, err := pull(ctx, client(t, registry.Config{}), parse(t, s.host+"/a"), describe("", blob))
 	if !errors.Is(err, why) || time.Since(begin) > 5*time.Second {
 		t.Errorf("%v after %s", err, time.Since(begin))
+	}
+}
+
+func TestH56_WaitsThatAServerAsksForAreCounted(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	_, err := pull(t.Context(), client(t, registry.Config{Retries: 2}), parse(t, s.host+"/a"), describe("", blob))
+	if n := len(s.requests()); n != 2 || !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("%d requests: %v", n, err)
 	}
 }
 

@@ -1,10 +1,12 @@
 package registry
 
 import (
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -186,6 +188,21 @@ func FuzzChallenge(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestH56_RetryAfterIsBounded(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"1": "1", "60": "60", "1000000000": "60", "99999999999999999999": "", "0": "", "-1": "", "soon": "", "1.5": "", "": "",
+		time.Now().Add(24 * time.Hour).UTC().Format(http.TimeFormat): "60", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat): "",
+	} {
+		h := http.Header{}
+		h.Set("Retry-After", in)
+		limitRetryAfter(h)
+		if got := h.Get("Retry-After"); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
 }
 
 func TestJ4_LongestMatch(t *testing.T) {

@@ -349,6 +349,33 @@ func TestH53_TokenServers(t *testing.T) {
 	})
 }
 
+func TestWrongPasswordIsSentOnce(t *testing.T) {
+	t.Parallel()
+	s := serve(t, basicOnly(nil))
+	c := client(t, registry.Config{DockerConfig: configFile(t, fmt.Sprintf(`{"auths":{%q:{"username":"me","password":"x"}}}`, s.host))})
+	for range 2 {
+		if _, err := pull(t.Context(), c, parse(t, s.host+"/a"), describe("", blob)); !errors.Is(err, registry.ErrUnauthorized) {
+			t.Error(err)
+		}
+	}
+	if r := s.requests(); len(r) != 3 { // without, with, and again with
+		t.Errorf("sent %q", r)
+	}
+}
+
+func TestPrivateAddressesCanBeAllowed(t *testing.T) {
+	t.Parallel()
+	other := start(t, func(w http.ResponseWriter, _ *http.Request) { send(w, blob) }, startTLS)
+	_, port, _ := strings.Cut(other.host, ":")
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "https://localhost:"+port+"/x", http.StatusFound)
+	})
+	_, err := pull(t.Context(), client(t, registry.Config{AllowPrivate: true}), parse(t, s.host+"/a"), describe("", blob))
+	if err == nil || errors.Is(err, registry.ErrRefused) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("allowed, and its certificate is still verified: %v", err)
+	}
+}
+
 func startTLS(s *httptest.Server) { s.StartTLS() }
 
 func TestH57_TLS(t *testing.T) {
@@ -463,6 +490,9 @@ func TestH60_CredentialHelpers(t *testing.T) {
 			var err error
 			for range 2 {
 				_, err = pull(t.Context(), c, parse(t, s.host+"/a"), describe("", blob))
+			}
+			if err == nil { // a push needs other rights, and so looks the credential up again
+				_, err = c.Repository(parse(t, s.host+"/a")).Exists(t.Context(), describe("", blob))
 			}
 			if tt.want == nil && tt.text == "" {
 				if err != nil {

@@ -53,6 +53,7 @@ func TestExpansionIsBounded(t *testing.T) {
 		{"length", "$half${half}x", errTooLong},
 		{"many mentions", strings.Repeat("$half", 1000), errTooMuch},
 		{"dropped mentions", "${k:+x}" + strings.Repeat("${none+$half}", 1000), errTooMuch},
+		{"copies at each level", strings.Repeat("${none:-", 90) + "$half" + strings.Repeat("}", 90), errTooMuch},
 		{"values that nest", strings.Repeat("${half-", 90) + strings.Repeat("}", 90), errTooMuch},
 		{"replacement", "${half//?/$half}", errTooMuch},
 		{"replacement of a long value by a short one", "${k//?/yy}", nil},

@@ -31,11 +31,9 @@ type guard struct {
 // check returns the cost of expanding word, or an error if it passes a bound.
 func (g *guard) check(word string) (int, error) {
 	g.rest, g.work = word, len(word)
-	n, err := g.until(0, 0)
-	if err != nil && !errors.Is(err, errMalform) {
+	if _, err := g.until(0, 0); err != nil && !errors.Is(err, errMalform) {
 		return g.work, err
 	}
-	g.work += n
 	if g.work > maxWordWork {
 		return g.work, errTooMuch
 	}
@@ -68,6 +66,7 @@ func (g *guard) until(stop rune, depth int) (int, error) {
 		ch := g.peek()
 		if stop != 0 && ch == stop {
 			g.next()
+			g.work += total // the lexer copies the text at each level
 			return total, nil
 		}
 		n, err := g.element(ch, depth)
@@ -81,6 +80,7 @@ func (g *guard) until(stop rune, depth int) (int, error) {
 	if stop != 0 {
 		return 0, errMalform
 	}
+	g.work += total
 	return total, nil
 }
 

@@ -39,8 +39,9 @@ const (
 	patternCost = 64
 
 	// maxPlanWork is the same sum over a whole plan, and counts what the plan
-	// holds too: history texts, environments of RUNs, copied configurations.
-	maxPlanWork = 128 << 20
+	// holds too: history texts, environments of RUNs, copied configurations. It
+	// is a thousand times what a large Dockerfile needs, and about two seconds.
+	maxPlanWork = 64 << 20
 
 	// entryCost is what copying one environment entry with its index counts: it
 	// takes about the time, and the memory, of as many bytes of text.
