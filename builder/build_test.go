@@ -31,6 +31,8 @@ type project struct {
 	root string // state
 	opt  Options
 
+	during func(Event) // called with each event, may be nil
+
 	mu     sync.Mutex
 	events []Event
 }
@@ -106,6 +108,9 @@ func (p *project) build() (*Result, error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.events = append(p.events, e)
+		if p.during != nil {
+			p.during(e)
+		}
 	}
 	return b.Build(p.t.Context(), opt)
 }
@@ -353,5 +358,29 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A file that changes after it was hashed: the step is done once more, and the cache never holds other bytes than its key says.
+func TestH13_FileChangesDuringCopy(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, "FROM scratch\nCOPY nothing.* a /x/\n", map[string]string{"a": "old"})
+	var once sync.Once
+	p.during = func(e Event) {
+		if e.Type == EventNotice && strings.Contains(e.Text, "matches nothing") {
+			once.Do(func() { p.write("a", "newer") }) // the key was computed before this
+		}
+	}
+	first, err := p.tree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := lines("x 0755 0:0 /", "x/a 0644 0:0 5")
+	if first != want {
+		t.Errorf("got\n%s\nwant\n%s", first, want)
+	}
+	p.write("a", "old")
+	if again, err := p.tree(); err != nil || again != lines("x 0755 0:0 /", "x/a 0644 0:0 3") {
+		t.Errorf("the old content gives\n%s, %v", again, err)
 	}
 }

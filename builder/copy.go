@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,11 +108,7 @@ func (sr *stageRun) execCopy(ctx context.Context, c *stages.Copy, src *sourceTre
 		return err
 	}
 	if len(c.Paths) > 0 {
-		tree, err := src.open(ctx)
-		if err != nil {
-			return err
-		}
-		sel, err := tree.Select(ctx, q)
+		tree, sel, err := src.selection(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -127,7 +124,7 @@ func (sr *stageRun) execCopy(ctx context.Context, c *stages.Copy, src *sourceTre
 			return err
 		}
 	}
-	return cp.finish()
+	return cmp.Or(cp.finish(), src.unchanged(ctx, c.Excludes))
 }
 
 func (sr *stageRun) copySelection(ctx context.Context, cp *copier, tree *buildcontext.Tree, sel *buildcontext.Selection) error {

@@ -97,14 +97,16 @@ func categoryOf(err error, fallback Category) Category {
 		ignoreErr *buildcontext.IgnoreError
 		remote    *registry.Error
 		setup     *sandbox.SetupError
+		pattern   *buildcontext.PatternError
 		asUsage   usage
 	)
 	switch {
-	case errors.Is(err, stages.ErrNotAllowed), errors.Is(err, layer.ErrUnsafe), errors.Is(err, layer.ErrBound), errors.Is(err, errForeign):
+	case errors.Is(err, stages.ErrNotAllowed), errors.Is(err, layer.ErrUnsafe), errors.Is(err, layer.ErrBound), errors.Is(err, errForeign),
+		errors.Is(err, buildcontext.ErrTooLarge):
 		return CategoryUnsafe
 	case isEnvironment(err):
 		return CategoryEnvironment
-	case errors.As(err, &stageErr), errors.As(err, &notFound), errors.As(err, &ignoreErr), errors.As(err, &asUsage),
+	case errors.As(err, &stageErr), errors.As(err, &notFound), errors.As(err, &ignoreErr), errors.As(err, &pattern), errors.As(err, &asUsage),
 		errors.Is(err, layer.ErrWhiteoutName):
 		return CategoryUsage
 	case errors.As(err, &remote):

@@ -210,7 +210,7 @@ func setXattrs(all map[string][]byte, fd int) error {
 			if err := unix.Fsetxattr(fd, name, value, 0); err != nil {
 				return fmt.Errorf("set %s: %w", name, err)
 			}
-		case strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay."):
+		case strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.") && !strings.HasPrefix(name, "user.com.apple."):
 			_ = unix.Fsetxattr(fd, name, value, 0) // in no layer by default (FEATURES H8, B47)
 		}
 	}

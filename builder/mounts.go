@@ -88,6 +88,19 @@ func (set *mountSet) addTo(ctx context.Context, k *cache.KeyBuilder) error {
 	return nil
 }
 
+// unchanged checks, after the step, that the folders it saw are what its key says.
+func (set *mountSet) unchanged(ctx context.Context) error {
+	for _, m := range set.mounts {
+		if m.src == nil {
+			continue
+		}
+		if err := m.src.unchanged(ctx, nil); err != nil {
+			return fmt.Errorf("mount %s: %w", m.Target, err)
+		}
+	}
+	return nil
+}
+
 func number(n *uint32) string {
 	if n == nil {
 		return ""

@@ -96,7 +96,7 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, mounts *moun
 	if res.ExitCode != 0 || res.OOMKilled {
 		return usageOf{}, sr.runError(step, res, log)
 	}
-	return usageOf{cpu: res.CPUUser + res.CPUSystem, peak: res.PeakMemory}, nil
+	return usageOf{cpu: res.CPUUser + res.CPUSystem, peak: res.PeakMemory}, mounts.unchanged(ctx)
 }
 
 func (sr *stageRun) spec(r *stages.Run, log *stepLog) sandbox.Spec {

@@ -13,7 +13,7 @@ import (
 	"gobuild/stages"
 )
 
-// origins are trees that COPY --from and mounts read: a directory context, or the file system of a stage or image.
+// sourceTree is what COPY and mounts read: a directory context, or the file system of a stage or image.
 // A file system is only opened when its files are needed; what they are is remembered by lineage.
 type sourceTree struct {
 	bd   *build
@@ -21,6 +21,10 @@ type sourceTree struct {
 	st   state              // file systems, when dir is nil
 	view *rootfs.Root
 	tree *buildcontext.Tree
+
+	// Of a directory, which may change under us: what the key was computed from.
+	seen   *buildcontext.Selection
+	digest buildcontext.SelectionDigest
 }
 
 // openSource waits for a stage if the source is one.
@@ -83,7 +87,6 @@ type contents struct {
 	Digest digest.Digest `json:"digest"`
 	Names  []string      `json:"names"` // of each match: how it will be called, and from which pattern
 	Files  []contentFile `json:"files,omitempty"`
-	Many   bool          `json:"many"` // more than one match, or a pattern that matched several: B43
 }
 
 type contentFile struct {
@@ -95,7 +98,9 @@ type contentFile struct {
 // build need not look into it.
 func (t *sourceTree) contents(ctx context.Context, q buildcontext.Query) (contents, error) {
 	if t.dir != nil {
-		return digestOf(ctx, t.dir, q)
+		c, sel, d, err := digestOf(ctx, t.dir, q)
+		t.seen, t.digest = sel, d
+		return c, err
 	}
 	key := cache.NewKey("content").Add("lineage", t.st.lineage()).Add("paths", q.Paths...).Add("excludes", q.Excludes...).
 		Add("parents", strconv.FormatBool(q.Parents)).Add("follow", strconv.FormatBool(q.FollowNamed)).Key()
@@ -107,7 +112,7 @@ func (t *sourceTree) contents(ctx context.Context, q buildcontext.Query) (conten
 	if err != nil {
 		return c, err
 	}
-	if c, err = digestOf(ctx, tree, q); err != nil {
+	if c, _, _, err = digestOf(ctx, tree, q); err != nil {
 		return c, err
 	}
 	return c, t.bd.cache.Put(key, "content", c)
@@ -116,15 +121,12 @@ func (t *sourceTree) contents(ctx context.Context, q buildcontext.Query) (conten
 // maxListed bounds the files whose digests stand one by one in a key's text; the whole is in its content line anyway.
 const maxListed = 1000
 
-func digestOf(ctx context.Context, tree *buildcontext.Tree, q buildcontext.Query) (contents, error) {
-	var c contents
-	sel, err := tree.Select(ctx, q)
-	if err != nil {
-		return c, err
+func digestOf(ctx context.Context, tree *buildcontext.Tree, q buildcontext.Query) (c contents, sel *buildcontext.Selection, d buildcontext.SelectionDigest, err error) {
+	if sel, err = tree.Select(ctx, q); err != nil {
+		return c, sel, d, err
 	}
-	d, err := tree.Digest(ctx, sel, q.Excludes)
-	if err != nil {
-		return c, err
+	if d, err = tree.Digest(ctx, sel, q.Excludes); err != nil {
+		return c, sel, d, err
 	}
 	c.Digest = d.Digest
 	for i, f := range d.Files {
@@ -133,15 +135,31 @@ func digestOf(ctx context.Context, tree *buildcontext.Tree, q buildcontext.Query
 		}
 		c.Files = append(c.Files, contentFile{f.Path, f.Digest})
 	}
-	matches := 0
 	for _, src := range sel.Sources {
 		for _, m := range src.Matches {
 			c.Names = append(c.Names, fmt.Sprintf("%s %s %v", m.Parent, m.Name, m.Info.IsDir()))
-			matches++
 		}
 	}
-	c.Many = matches > 1 || len(q.Paths) > 1
-	return c, nil
+	return c, sel, d, nil
+}
+
+// selection gives what a query finds for copying: for a directory the very selection that the key was computed from.
+func (t *sourceTree) selection(ctx context.Context, q buildcontext.Query) (*buildcontext.Tree, *buildcontext.Selection, error) {
+	tree, err := t.open(ctx)
+	if err != nil || t.seen != nil {
+		return tree, t.seen, err
+	}
+	sel, err := tree.Select(ctx, q)
+	return tree, sel, err
+}
+
+// unchanged checks, after a copy, that the directory is still what the key says: else the cache would hold other bytes
+// under it (HOSTILE R-06, H-13).
+func (t *sourceTree) unchanged(ctx context.Context, excludes []string) error {
+	if t.seen == nil {
+		return nil
+	}
+	return t.dir.Unchanged(ctx, t.seen, excludes, t.digest)
 }
 
 // passwdDigest stands in keys for what a user name means: the digest of the two files, remembered by lineage.

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"gobuild/cache"
+	buildcontext "gobuild/context"
 	"gobuild/snapshot"
 	"gobuild/stages"
 )
@@ -182,8 +183,17 @@ type stepRecord struct {
 	Duration time.Duration `json:"durationNs"`
 }
 
-// do finds the step in the cache, waits for the process that is at it, or does it.
+// do is attempt, once more if a file of the context changed meanwhile (HOSTILE H-13): the key is then another.
 func (sr *stageRun) do(ctx context.Context, s state, step *stages.Step, slot string) (outcome, error) {
+	out, err := sr.attempt(ctx, s, step, slot)
+	if errors.Is(err, buildcontext.ErrChanged) {
+		out, err = sr.attempt(ctx, s, step, slot)
+	}
+	return out, err
+}
+
+// attempt finds the step in the cache, waits for the process that is at it, or does it.
+func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slot string) (outcome, error) {
 	job, err := sr.jobFor(ctx, s, step)
 	if err != nil {
 		return outcome{}, err

@@ -42,6 +42,10 @@ func readXattrs(dir int, name, shown string) (map[string][]byte, error) {
 	case errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.EPERM) && n <= 0:
 		return nil, nil
 	case errors.Is(err, unix.ENOENT):
+		var st unix.Stat_t
+		if lstatat(dir, name, &st) == nil {
+			return nil, fmt.Errorf("list xattrs of %s: /proc is not mounted: %w", shown, err)
+		}
 		return nil, fmt.Errorf("%s: %w", shown, ErrChanged)
 	case err != nil:
 		return nil, &fs.PathError{Op: "list xattrs of", Path: shown, Err: err}

@@ -225,6 +225,9 @@ func (u *unpacker) copyContent(fd int, size int64) error {
 	for at := int64(0); at < size; {
 		n := int(min(size-at, int64(len(u.buf))))
 		before := u.src.position()
+		if err := u.src.cancelled(); err != nil { // a sparse entry reads nothing for long
+			return err
+		}
 		if _, err := io.ReadFull(u.tar, u.buf[:n]); err != nil {
 			return u.tarError(unexpected(err))
 		}

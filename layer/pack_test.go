@@ -283,6 +283,48 @@ func TestPack_DeepTreeNeedsFewDescriptors(t *testing.T) {
 	}
 }
 
+// Not parallel: it counts the descriptors of the process.
+func TestF14_FewDescriptorsForAWideAndDeepTree(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 60 {
+		write(t, dir, strings.Repeat("deep/", i)+fmt.Sprintf("d%d/f", i), "x")
+	}
+	open := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(list)
+	}
+	before, most := open(), 0
+	w := newWalker(t.Context(), PackOptions{Limits: Limits{}.withDefaults()}, func(*entry) error {
+		most = max(most, open())
+		return nil
+	})
+	must(t, w.walk(openRoot(t, dir), openRoot(t, dir)))
+	if most > before+2*openLevels+10 {
+		t.Errorf("%d descriptors, %d before", most, before)
+	}
+	var blob bytes.Buffer
+	_, err := Pack(t.Context(), &blob, openRoot(t, dir), nil, PackOptions{})
+	must(t, err)
+	after := open()
+	_, err = Unpack(t.Context(), &blob, openRoot(t, t.TempDir()), UnpackOptions{})
+	must(t, err)
+	if now := open(); now > after+1 { // the root that was opened for it
+		t.Errorf("%d descriptors after unpacking, %d before", now, after)
+	}
+}
+
+func TestUnpack_CancelledContextEndsIt(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("why")
+	cancel(why)
+	_, err := Unpack(ctx, bytes.NewReader(sampleTar(t)), openRoot(t, t.TempDir()), UnpackOptions{})
+	if !errors.Is(err, why) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestH15_BytesDoNotDependOnCores(t *testing.T) {
 	dir := manyFiles(t, 400, 20)
 	for _, opt := range []PackOptions{{}, {Compression: Zstd}, {Level: 9}, {Level: ExplicitZero}, {Compression: Zstd, Level: 1}} {

@@ -64,12 +64,20 @@ type countReader struct {
 }
 
 func (c countReader) Read(p []byte) (int, error) {
-	if err := c.s.ctx.Err(); err != nil {
-		return 0, context.Cause(c.s.ctx)
+	if err := c.s.cancelled(); err != nil {
+		return 0, err
 	}
 	n, err := c.r.Read(p)
 	c.s.raw.Add(int64(n))
 	return n, err
+}
+
+// cancelled is why the context ended, nil while it has not.
+func (s *source) cancelled() error {
+	if s.ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(s.ctx)
 }
 
 func (s *source) fill() {

@@ -181,6 +181,9 @@ func (b *blockReader) Read(p []byte) (int, error) {
 
 func (u *unpacker) run() error {
 	for {
+		if err := u.src.cancelled(); err != nil {
+			return err
+		}
 		u.blocks.zeros = false
 		h, err := u.tar.Next()
 		if err == io.EOF { //nolint:errorlint // archive/tar returns io.EOF itself

@@ -85,22 +85,23 @@ func remedy(e *Error) string {
 	case errors.Is(e.Err, unix.ECONNREFUSED):
 		return "nothing answers at " + e.Host + ": check the name and port, and that the registry is running"
 	case e.Status == http.StatusTooManyRequests && e.Credential == "":
-		return "the registry limits how much is pulled: log in with: docker login " + e.Host
+		return "the registry limits how much is pulled: log in with: " + login(e.Host)
 	case e.Status == http.StatusTooManyRequests:
 		return "the registry limits how much is pulled: wait, or use a mirror"
 	case errors.Is(e.Err, ErrUnauthorized) && e.Credential == "":
-		return "log in with: docker login " + loginHost(e.Host)
+		return "log in with: " + login(e.Host)
 	case errors.Is(e.Err, ErrUnauthorized):
-		return "check that this account may " + e.Op + ", or log in again with: docker login " + loginHost(e.Host)
+		return "check that this account may " + e.Op + ", or log in again with: " + login(e.Host)
 	}
 	return ""
 }
 
-func loginHost(host string) string {
+// login is the command that stores a credential where Config.DockerConfig usually points.
+func login(host string) string {
 	if host == hubDNS {
-		return "" // docker login without a host is the Hub
+		return "docker login" // without a host it is the Hub's
 	}
-	return host
+	return "docker login " + host
 }
 
 // refusal is an ErrRefused that knows which setting would allow what was refused.

@@ -1,11 +1,16 @@
 package registry
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -203,6 +208,103 @@ func TestH56_RetryAfterIsBounded(t *testing.T) {
 			t.Errorf("%q became %q, want %q", in, got, want)
 		}
 	}
+}
+
+func TestF5_Remedies(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		e    Error
+		want string
+	}{
+		{Error{Host: hubDNS, Status: 401, Err: ErrUnauthorized}, "log in with: docker login"},
+		{Error{Host: "r:5", Status: 403, Err: ErrUnauthorized}, "log in with: docker login r:5"},
+		{Error{Op: "push", Host: "r", Status: 403, Err: ErrUnauthorized, Credential: "f"}, "check that this account may push, or log in again with: docker login r"},
+		{Error{Host: hubDNS, Status: 429, Err: ErrUnavailable}, "the registry limits how much is pulled: log in with: docker login"},
+		{Error{Host: "r", Status: 429, Err: ErrUnavailable, Credential: "f"}, "the registry limits how much is pulled: wait, or use a mirror"},
+		{Error{Host: "r", Err: fmt.Errorf("x: %w", refuse("do this", "that"))}, "do this"},
+		{Error{Host: "r", Status: 404, Err: ErrNotFound}, ""},
+	} {
+		if got := remedy(&tt.e); got != tt.want {
+			t.Errorf("%v: %q, want %q", &tt.e, got, tt.want)
+		}
+	}
+}
+
+// slowBody gives one byte every so often, or none at all.
+type slowBody struct {
+	ctx   context.Context //nolint:containedctx // of one read
+	every time.Duration
+}
+
+func (s slowBody) Read(p []byte) (int, error) {
+	select {
+	case <-s.ctx.Done():
+		return 0, s.ctx.Err()
+	case <-time.After(s.every):
+		p[0] = 'x'
+		return 1, nil
+	}
+}
+
+func (slowBody) Close() error { return nil }
+
+func TestH54_SlowBodiesEnd(t *testing.T) {
+	t.Parallel()
+	for _, every := range []time.Duration{time.Second, 10 * time.Second, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			begin := time.Now()
+			b := &recvBody{rc: slowBody{ctx, every}, ctx: ctx, cancel: cancel}
+			_, err := io.Copy(io.Discard, b)
+			if d := time.Since(begin); !errors.Is(err, io.ErrUnexpectedEOF) || d > idleTime+every && d > 2*idleTime {
+				t.Errorf("a byte each %s: ended after %s by %v", every, d, err)
+			}
+		})
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestH54_NoAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		c, err := New(Config{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			n++
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		_, _, err = c.Manifest(t.Context(), Reference{Host: "r.example.com", Path: "a", Tag: "b"}, "")
+		if d := time.Since(begin); !errors.Is(err, ErrUnavailable) || !errors.Is(err, errSlow) || n != defaultRetries || d > 4*time.Minute {
+			t.Errorf("%d tries in %s: %v", n, d, err)
+		}
+	})
+}
+
+func TestJ8_WaitsBetweenTries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		begin := time.Now()
+		c, err := New(Config{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			at = append(at, time.Since(begin))
+			return nil, errors.New("reset")
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = c.Manifest(t.Context(), Reference{Host: "r.example.com", Path: "a", Tag: "b"}, "")
+		want := []time.Duration{0, 1 * time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second}
+		if d := cmp.Diff(want, at); d != "" || !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%v %s", err, d)
+		}
+	})
 }
 
 func TestJ4_LongestMatch(t *testing.T) {

@@ -586,3 +586,13 @@ func TestCloseOnExecutable(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestExecutableBySelfLink(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	s, err := newSpawner("/proc/self/exe")
+	must(t, err)
+	must(t, s.close())
+}

@@ -93,7 +93,7 @@ func (p *planner) imageSource(name string, platform ocispec.Platform) (Source, B
 		return p.contextSource(c, platform)
 	}
 	if _, err := reference.ParseNormalizedNamed(name); err != nil {
-		return Source{}, BaseRef{}, withHint(fmt.Errorf("invalid image name %s: %w", quoteShort(name), err),
+		return Source{}, BaseRef{}, withHint(fmt.Errorf("invalid image name %s: %w", quoteShort(name), cause(err)),
 			p.file.stageHint(name))
 	}
 	ref := BaseRef{Name: name, Platform: platforms.Format(platforms.Normalize(platform))}

@@ -132,7 +132,7 @@ func checkChecksum(cp *Copy, sources []string) error {
 		return errors.New("--checksum needs exactly one source")
 	case cp.From.Kind == SourceHTTP:
 		if _, err := digest.Parse(cp.Checksum); err != nil {
-			return withHint(fmt.Errorf("--checksum=%s: %w", cut(cp.Checksum, maxQuoted), err), "write it as sha256:<64 hexadecimal digits>")
+			return withHint(fmt.Errorf("--checksum=%s: %w", cut(cp.Checksum, maxQuoted), cause(err)), "write it as sha256:<64 hexadecimal digits>")
 		}
 	case cp.From.Kind == SourceGit:
 		if !commitHash.MatchString(cp.Checksum) {
@@ -179,7 +179,7 @@ func gitOptions(cp *Copy, src string) error {
 	}
 	query, err := url.ParseQuery(raw)
 	if err != nil {
-		return fmt.Errorf("git address: %w", err)
+		return fmt.Errorf("git address: %w", cause(err))
 	}
 	for _, key := range sortedKeys(query) {
 		if len(query[key]) > 1 {

@@ -129,7 +129,7 @@ func lexError(err error) error {
 	if strings.HasPrefix(err.Error(), "unsupported modifier (\uFFFF)") || strings.HasPrefix(err.Error(), "unsupported modifier (\uFFFD)") {
 		return errors.New("syntax error: missing '}'") // the word ended after the name
 	}
-	return err
+	return cause(err)
 }
 
 // innermost is the cause below all wrappers: the lexer's repeat the whole word.

@@ -83,7 +83,7 @@ func parsePlatform(text string) (*ocispec.Platform, error) {
 	}
 	pl, err := platforms.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no platform: %w", quoteShort(text), err)
+		return nil, fmt.Errorf("%s is no platform: %w", quoteShort(text), cause(err))
 	}
 	pl = platforms.Normalize(pl)
 	return &pl, nil

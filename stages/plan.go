@@ -58,7 +58,7 @@ const (
 	SourceGit     SourceKind = "git"     // ADD of a git repository
 )
 
-// Source names a tree without saying what is in it. The zero Source is the main build context.
+// Source names a tree without saying what is in it. A Source without a Kind is none: a cache without initial content.
 type Source struct {
 	Kind  SourceKind `json:"kind"`
 	Stage int        `json:"stage,omitempty"` // Index of the stage, for SourceStage
