@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -273,6 +272,9 @@ func (b *Builder) load(ctx context.Context, name string, desc ocispec.Descriptor
 	if err != nil {
 		return nil, fmt.Errorf("configuration %s: %w", m.Config.Digest, err)
 	}
+	if err := image.CheckImage(desc, m, img); err != nil {
+		return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
+	}
 	layers, err := baseLayers(m, img, from.blobs)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
@@ -297,19 +299,4 @@ func baseLayers(m ocispec.Manifest, img stages.Image, fetch fetcher) ([]*fsLayer
 		layers = append(layers, newBaseLayer(desc, diffID, chain, fetch))
 	}
 	return layers, nil
-}
-
-// locateImage shows the FROM line (or the first line that names the image) of a base that was not found.
-func (bd *build) locateImage(e *Error, ref stages.BaseRef) *Error {
-	for i, line := range bd.src.lines {
-		if strings.Contains(line, ref.Name) {
-			return bd.src.locate(e, stages.Position{Start: i + 1, End: i + 1})
-		}
-	}
-	for i, line := range bd.src.lines {
-		if bytes.HasPrefix(bytes.ToUpper(bytes.TrimSpace([]byte(line))), []byte("FROM ")) {
-			return bd.src.locate(e, stages.Position{Start: i + 1, End: i + 1})
-		}
-	}
-	return e
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
 	"sort"
 	"sync"
@@ -141,7 +142,7 @@ func (bd *build) makePlan(ctx context.Context) (*stages.Plan, error) {
 		if plan != nil {
 			return plan, nil
 		}
-		if err := bd.resolveBases(ctx, missing, known); err != nil {
+		if err := bd.resolveBases(ctx, file, opt, missing, known); err != nil {
 			return nil, err
 		}
 	}
@@ -176,15 +177,15 @@ func (bd *build) planOptions() (stages.Options, error) {
 	}, nil
 }
 
-func (bd *build) resolveBases(ctx context.Context, missing []stages.BaseRef, known map[stages.BaseRef]stages.Base) error {
+func (bd *build) resolveBases(ctx context.Context, file *stages.File, opt stages.Options, missing []stages.BaseRef, known map[stages.BaseRef]stages.Base) error {
 	group, ctx := errgroup.WithContext(ctx)
 	var mu sync.Mutex
+	before := maps.Clone(known)
 	for _, ref := range missing {
 		group.Go(func() error {
 			found, err := bd.resolve(ctx, ref)
 			if err != nil {
-				e := classify(fmt.Errorf("find base image %s: %w", ref.Name, err), CategoryRemote)
-				return bd.locateImage(e, ref)
+				return bd.baseError(file.BaseError(opt, before, ref, err), err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -194,6 +195,20 @@ func (bd *build) resolveBases(ctx context.Context, missing []stages.BaseRef, kno
 		})
 	}
 	return group.Wait()
+}
+
+// baseError shows the line that needs an image; the category is that of the cause, not of the line.
+func (bd *build) baseError(located, cause error) error {
+	e := *classify(located, CategoryRemote)
+	e.Category = categoryOf(cause, CategoryRemote)
+	var se *stages.Error
+	if errors.As(located, &se) {
+		if e.Hint == "" {
+			e.Hint = classify(cause, CategoryRemote).Hint
+		}
+		return bd.src.locate(&e, se.Pos)
+	}
+	return &e
 }
 
 // runStages starts each stage; a stage waits for what it reads. The first failure cancels the others and is the error.

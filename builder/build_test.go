@@ -384,3 +384,18 @@ func TestH13_FileChangesDuringCopy(t *testing.T) {
 		t.Errorf("the old content gives\n%s, %v", again, err)
 	}
 }
+
+func filesBelow(t *testing.T, dir string) []string {
+	t.Helper()
+	var names []string
+	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			names = append(names, p)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}

@@ -3,6 +3,8 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -26,8 +28,11 @@ type Config struct {
 	InsecureRegistries []string // hosts spoken to over plain HTTP or unverified TLS
 	DockerConfig       string   // path of the Docker configuration file for credentials; "" none
 	CAFile             string
-	Executable         string           // path of this binary, re-executed for RUN
-	Now                func() time.Time // nil: time.Now
+	AllowPrivate       bool                                  // a registry may send us to private addresses (HOSTILE R-20)
+	TokenHosts         []string                              // hosts besides the registry's own that may see its credentials
+	Proxy              func(*http.Request) (*url.URL, error) // nil: none
+	Executable         string                                // path of this binary, re-executed for RUN
+	Now                func() time.Time                      // nil: time.Now
 }
 
 // Builder owns the state directory for the time of one command.
@@ -74,7 +79,8 @@ func (b *Builder) open() error {
 		return err
 	}
 	b.registry, err = registry.New(registry.Config{
-		Insecure: b.cfg.InsecureRegistries, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile, Notice: b.notice,
+		Insecure: b.cfg.InsecureRegistries, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile,
+		AllowPrivate: b.cfg.AllowPrivate, TokenHosts: b.cfg.TokenHosts, Proxy: b.cfg.Proxy, Notice: b.notice,
 	})
 	return err
 }
@@ -128,6 +134,7 @@ func (b *Builder) Close() error {
 	runner := b.runner
 	b.runner = nil
 	b.mu.Unlock()
+	b.registry.Close()
 	if runner == nil {
 		return nil
 	}
@@ -141,7 +148,11 @@ func (b *Builder) sandboxRunner(opt RunOptions) (*sandbox.Runner, error) {
 	if b.runner != nil {
 		return b.runner, nil
 	}
-	r, err := sandbox.New(sandbox.Config{Executable: b.cfg.Executable, CgroupParent: opt.CgroupParent, Notice: b.notice})
+	stubs := filepath.Join(b.cfg.Root, "stubs")
+	if err := atomicfile.Mkdir(stubs); err != nil {
+		return nil, err
+	}
+	r, err := sandbox.New(sandbox.Config{Executable: b.cfg.Executable, CgroupParent: opt.CgroupParent, Notice: b.notice, StubDir: stubs})
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func (b *Builder) Images(ctx context.Context) ([]ImageInfo, error) {
 	rows := make([]ImageInfo, 0, len(tags))
 	for _, t := range tags {
 		row := ImageInfo{Name: t.Name, Digest: t.Desc.Digest}
-		m, img, err := b.read(ctx, t.Desc)
+		m, img, err := b.read(t.Desc)
 		if err != nil {
 			return nil, classify(fmt.Errorf("read image %s: %w", t.Name, err), CategoryEnvironment)
 		}
@@ -83,7 +83,7 @@ func (b *Builder) Images(ctx context.Context) ([]ImageInfo, error) {
 }
 
 // read reads manifest and configuration of an image in the store; of an index, the host's image.
-func (b *Builder) read(ctx context.Context, desc ocispec.Descriptor) (ocispec.Manifest, stages.Image, error) {
+func (b *Builder) read(desc ocispec.Descriptor) (ocispec.Manifest, stages.Image, error) {
 	raw, err := b.store.ReadAll(desc.Digest, maxDocument)
 	if err != nil {
 		return ocispec.Manifest{}, stages.Image{}, err
@@ -97,7 +97,7 @@ func (b *Builder) read(ctx context.Context, desc ocispec.Descriptor) (ocispec.Ma
 		if err != nil {
 			return ocispec.Manifest{}, stages.Image{}, err
 		}
-		return b.read(ctx, child)
+		return b.read(child)
 	}
 	m, err := image.ParseManifest(raw, desc.MediaType)
 	if err != nil {
@@ -120,14 +120,14 @@ func idForm(text string) bool {
 }
 
 // find looks an image of the store up by name, by digest, or by the beginning of its id.
-func (b *Builder) find(ctx context.Context, text string) (name string, desc ocispec.Descriptor, err error) {
+func (b *Builder) find(text string) (name string, desc ocispec.Descriptor, err error) {
 	if ref, refErr := registry.ParseReference(text); refErr == nil {
 		if desc, err = b.store.Resolve(ref.String()); err == nil {
 			return ref.String(), desc, nil
 		}
 	}
 	if idForm(text) {
-		if name, desc, ok := b.findID(ctx, "sha256:"+strings.TrimPrefix(text, "sha256:")); ok {
+		if name, desc, ok := b.findID("sha256:" + strings.TrimPrefix(text, "sha256:")); ok {
 			return name, desc, nil
 		}
 	}
@@ -139,13 +139,13 @@ func (b *Builder) find(ctx context.Context, text string) (name string, desc ocis
 	return "", desc, e
 }
 
-func (b *Builder) findID(ctx context.Context, id string) (string, ocispec.Descriptor, bool) {
+func (b *Builder) findID(id string) (string, ocispec.Descriptor, bool) {
 	tags, err := b.store.Tags()
 	if err != nil {
 		return "", ocispec.Descriptor{}, false
 	}
 	for _, t := range tags {
-		m, _, err := b.read(ctx, t.Desc)
+		m, _, err := b.read(t.Desc)
 		if err == nil && (strings.HasPrefix(m.Config.Digest.String(), id) || strings.HasPrefix(t.Desc.Digest.String(), id)) {
 			return t.Name, t.Desc, true
 		}
@@ -190,11 +190,11 @@ type Inspection struct {
 
 // Inspect describes an image of the store, by name, digest or unique id prefix.
 func (b *Builder) Inspect(ctx context.Context, ref string) (*Inspection, error) {
-	name, desc, err := b.find(ctx, ref)
+	name, desc, err := b.find(ref)
 	if err != nil {
 		return nil, err
 	}
-	m, img, err := b.read(ctx, desc)
+	m, img, err := b.read(desc)
 	if err != nil {
 		return nil, classify(fmt.Errorf("read image %s: %w", ref, err), CategoryEnvironment)
 	}
@@ -224,7 +224,7 @@ func (b *Builder) Inspect(ctx context.Context, ref string) (*Inspection, error) 
 
 // Tag gives an image of the store one more name.
 func (b *Builder) Tag(ctx context.Context, src, dst string) error {
-	_, desc, err := b.find(ctx, src)
+	_, desc, err := b.find(src)
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (b *Builder) Tag(ctx context.Context, src, dst string) error {
 func (b *Builder) Remove(ctx context.Context, refs []string) ([]string, error) {
 	var removed []string
 	for _, r := range refs {
-		name, _, err := b.find(ctx, r)
+		name, _, err := b.find(r)
 		if err != nil {
 			return removed, err
 		}
@@ -263,7 +263,7 @@ func (b *Builder) Push(ctx context.Context, ref string, progress func(Event)) (d
 		return "", classify(err, CategoryEnvironment)
 	}
 	defer leave()
-	name, desc, err := b.find(ctx, ref)
+	name, desc, err := b.find(ref)
 	if err != nil {
 		return "", err
 	}

@@ -10,12 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	buildcontext "gobuild/context"
+	"gobuild/image"
 	"gobuild/internal/passwd"
 	"gobuild/layer"
 	"gobuild/registry"
 	"gobuild/sandbox"
 	"gobuild/snapshot"
 	"gobuild/stages"
+	"gobuild/store"
 )
 
 // Category is the stable word for what kind of failure an error is; cmd/build maps it to an exit code (F4).
@@ -101,7 +103,7 @@ func categoryOf(err error, fallback Category) Category {
 		asUsage   usage
 	)
 	switch {
-	case errors.Is(err, stages.ErrNotAllowed), errors.Is(err, layer.ErrUnsafe), errors.Is(err, layer.ErrBound), errors.Is(err, errForeign),
+	case errors.Is(err, stages.ErrNotAllowed), errors.Is(err, layer.ErrUnsafe), errors.Is(err, registry.ErrRefused), errors.Is(err, image.ErrTooLarge), errors.Is(err, layer.ErrBound), errors.Is(err, errForeign),
 		errors.Is(err, buildcontext.ErrTooLarge):
 		return CategoryUnsafe
 	case isEnvironment(err):
@@ -109,11 +111,12 @@ func categoryOf(err error, fallback Category) Category {
 	case errors.As(err, &stageErr), errors.As(err, &notFound), errors.As(err, &ignoreErr), errors.As(err, &pattern), errors.As(err, &asUsage),
 		errors.Is(err, layer.ErrWhiteoutName):
 		return CategoryUsage
-	case errors.As(err, &remote):
+	case errors.As(err, &remote), errors.Is(err, image.ErrMalformed), errors.Is(err, image.ErrContent), errors.Is(err, image.ErrNoPlatform),
+		errors.Is(err, store.ErrDigest), errors.Is(err, store.ErrSize), errors.Is(err, sandbox.ErrBadRoot):
 		return CategoryRemote
-	case errors.Is(err, sandbox.ErrUserUnknown), errors.Is(err, passwd.ErrUnknown), errors.Is(err, buildcontext.ErrChanged), errors.Is(err, layer.ErrCorrupt):
+	case errors.Is(err, sandbox.ErrUserUnknown), errors.Is(err, sandbox.ErrWorkDir), errors.Is(err, layer.ErrChanged), errors.Is(err, passwd.ErrUnknown), errors.Is(err, buildcontext.ErrChanged), errors.Is(err, layer.ErrCorrupt):
 		return CategoryStep
-	case errors.Is(err, sandbox.ErrMountTarget):
+	case errors.Is(err, sandbox.ErrMountTarget), errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, sandbox.ErrInvalid):
 		return CategoryUsage
 	case errors.As(err, &setup), errors.Is(err, snapshot.ErrNoOverlay), errors.Is(err, sandbox.ErrLimitUnavailable):
 		return CategoryEnvironment

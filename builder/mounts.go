@@ -146,6 +146,13 @@ func (set *mountSet) bind(ctx context.Context, m *openMount, spec *sandbox.Spec)
 		return usage{fmt.Errorf("source %s: nothing there", m.Path)}
 	}
 	match := sel.Sources[0].Matches[0]
+	mount := sandbox.Mount{Type: "bind", Target: m.Target, ReadOnly: m.ReadOnly, Overlay: !m.ReadOnly}
+	if stack := m.src.st.stack(); len(stack) > 0 {
+		mount.LayersPath = match.Path
+		mount.Layers, err = set.sr.snapshots.Dirs(stack)
+		spec.Mounts = append(spec.Mounts, mount)
+		return err
+	}
 	root, at := tree.Root(), match.Path
 	if tree.Filtered() {
 		// What .dockerignore hides must not show (HOSTILE H-20): the step gets a copy without it.
@@ -158,7 +165,8 @@ func (set *mountSet) bind(ctx context.Context, m *openMount, spec *sandbox.Spec)
 		return err
 	}
 	set.cleanup = append(set.cleanup, func() { _ = f.Close() }) // a path descriptor
-	spec.Mounts = append(spec.Mounts, sandbox.Mount{Type: "bind", SourceFile: f, Target: m.Target, ReadOnly: m.ReadOnly, Overlay: !m.ReadOnly})
+	mount.SourceFile = f
+	spec.Mounts = append(spec.Mounts, mount)
 	return nil
 }
 
@@ -208,8 +216,7 @@ func (set *mountSet) cacheDir(ctx context.Context, m *openMount) (string, error)
 		}
 		seed = found.Digest.String()
 	}
-	namespace := set.sr.opt.BuildArgs["BUILDKIT_CACHE_MOUNT_NS"]
-	text := strings.Join([]string{strconv.Quote(namespace), strconv.Quote(m.ID), seed, number(m.Mode), number(m.UID), number(m.GID)}, " ")
+	text := strings.Join([]string{strconv.Quote(m.Namespace), strconv.Quote(m.ID), seed, number(m.Mode), number(m.UID), number(m.GID)}, " ")
 	sum := sha256.Sum256([]byte(text))
 	dir := filepath.Join(set.sr.cfg.Root, "mounts", hex.EncodeToString(sum[:16]))
 	if err := atomicfile.Mkdir(dir); err != nil {
@@ -271,7 +278,7 @@ func (set *mountSet) initCache(ctx context.Context, m *openMount, dir string) er
 	if err != nil {
 		return err
 	}
-	defer lock.Release()
+	defer func() { _ = lock.Release() }() // the kernel drops it anyway
 	if _, err := os.Lstat(data); err == nil {
 		return nil
 	}

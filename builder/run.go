@@ -22,6 +22,9 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // runJob is RUN (FEATURES I3, I4).
 func (sr *stageRun) runJob(ctx context.Context, s state, step *stages.Step) (*job, error) {
+	if len(step.Run.Devices) > 0 {
+		return nil, usage{fmt.Errorf("RUN --device=%s is not supported yet", step.Run.Devices[0].Name)}
+	}
 	mounts, err := sr.openMounts(ctx, step.Run)
 	if err != nil {
 		return nil, err
@@ -198,19 +201,21 @@ func (sr *stageRun) runError(step *stages.Step, res sandbox.Result, log *stepLog
 		e.Err = fmt.Errorf("command %q ended with exit code: %d", clip(command), res.ExitCode)
 	}
 	if e.Hint == "" {
-		e.Hint = commandHint(step, res.ExitCode, e.Tail)
+		e.Hint = commandHint(step, res, e.Tail)
 	}
 	e.Step = &StepInfo{Stage: sr.stage.Name, Number: step.Number, Total: sr.stage.Total, Text: step.Text, Line: step.Pos.Start}
 	return sr.src.locate(e, step.Pos)
 }
 
 // commandHint knows the failures that users meet most (FEATURES F5).
-func commandHint(step *stages.Step, code int, tail []string) string {
-	text := strings.Join(tail, "\n")
+func commandHint(step *stages.Step, res sandbox.Result, tail []string) string {
+	text, code := strings.Join(tail, "\n"), res.ExitCode
 	switch {
-	case strings.Contains(text, "exec format error") || strings.Contains(text, "Exec format error"):
+	case res.Exec == sandbox.ExecTooLong:
+		return "the command line is longer than the kernel takes: put it into a file"
+	case res.Exec == sandbox.ExecBadFormat || strings.Contains(text, "xec format error"):
 		return "the program is for another platform: check FROM --platform, or install qemu-user-static with binfmt-support"
-	case code == 127 && len(step.Run.Args) > 0 && step.Run.Args[0] == "/bin/sh" && strings.Contains(text, "/bin/sh"):
+	case res.Exec == sandbox.ExecNotFound && len(step.Run.Args) > 1 && step.Run.Args[1] == "-c":
 		return "the image has no shell: use the exec form, RUN [\"program\", \"argument\"]"
 	case code == 127:
 		return "the command is not in the image, or not in its PATH"

@@ -32,7 +32,7 @@ func (bd *build) openSource(ctx context.Context, src stages.Source) (*sourceTree
 	t := &sourceTree{bd: bd}
 	var err error
 	switch src.Kind {
-	case stages.SourceContext, "":
+	case stages.SourceContext:
 		t.dir, err = bd.trees.get(src.Name)
 	case stages.SourceStage:
 		t.st, err = bd.stateOf(ctx, src.Stage)

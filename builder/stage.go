@@ -131,6 +131,9 @@ func (sr *stageRun) step(ctx context.Context, s state, i int) (state, error) {
 	out, err := sr.do(withStep(ctx, info), s, step, fmt.Sprint(i))
 	if err != nil {
 		err = sr.stepError(err, step, info)
+		if errors.Is(err, errStopped) {
+			err = errStopped // whatever it interrupted says nothing
+		}
 		sr.em.emit(Event{Type: EventStepDone, Step: info, Err: err, Duration: sr.cfg.Now().Sub(begun)})
 		return s, err
 	}
@@ -228,7 +231,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	return sr.execute(ctx, s, step, job, slot, lineage, out)
 }
 
-func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job *job, slot, lineage string, out outcome) (outcome, error) {
+func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job *job, slot, lineage string, out outcome) (_ outcome, err error) {
 	begun := sr.cfg.Now()
 	sr.warmSandbox(step)
 	sr.syncOnce(ctx)
@@ -243,7 +246,7 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	if err != nil {
 		return out, err
 	}
-	defer work.Discard() // does nothing after Commit
+	defer func() { err = errors.Join(err, work.Discard()) }() // does nothing after Commit
 	if out.usage, err = job.exec(ctx, work); err != nil {
 		return out, err
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -122,7 +124,7 @@ func (bd *build) materialize(ctx context.Context, s state) error {
 }
 
 // unpack makes one layer a directory above those below, from its blob. Other processes wait for the one that does it.
-func (bd *build) unpack(ctx context.Context, below []*fsLayer, l *fsLayer) error {
+func (bd *build) unpack(ctx context.Context, below []*fsLayer, l *fsLayer) (err error) {
 	lock, err := bd.cache.Lock(ctx, cache.NewKey("unpack").Add("layer", string(l.id)).Key(), bd.waiting("unpacking a layer"))
 	if err != nil {
 		return fmt.Errorf("wait for layer: %w", err)
@@ -147,7 +149,7 @@ func (bd *build) unpack(ctx context.Context, below []*fsLayer, l *fsLayer) error
 	if err != nil {
 		return err
 	}
-	defer work.Discard()
+	defer func() { err = errors.Join(err, work.Discard()) }() // does nothing after Commit
 	root, err := work.Root()
 	if err != nil {
 		return err
@@ -202,6 +204,9 @@ func (bd *build) view(ctx context.Context, s state) (*rootfs.Root, error) {
 // waiting tells the user once whom a lock waits for.
 func (bd *build) waiting(what string) func(pid int) {
 	return func(pid int) {
+		if pid == os.Getpid() {
+			return // another step of this build
+		}
 		bd.em.emit(Event{Type: EventNotice, Text: fmt.Sprintf("waiting for process %d, which is %s", pid, what)})
 	}
 }

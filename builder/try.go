@@ -26,8 +26,8 @@ func (b *Builder) RunImage(ctx context.Context, ref string, argv []string, opt R
 	return code, nil
 }
 
-func (bd *build) runImage(ctx context.Context, text string, argv []string) (int, error) {
-	_, desc, err := bd.find(ctx, text)
+func (bd *build) runImage(ctx context.Context, text string, argv []string) (_ int, err error) {
+	_, desc, err := bd.find(text)
 	if err != nil {
 		return 0, err
 	}
@@ -55,7 +55,7 @@ func (bd *build) runImage(ctx context.Context, text string, argv []string) (int,
 	if err != nil {
 		return 0, err
 	}
-	defer work.Discard()
+	defer func() { err = errors.Join(err, work.Discard()) }()
 	runner, err := bd.sandboxRunner(bd.opt.Run)
 	if err != nil {
 		return 0, err

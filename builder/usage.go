@@ -114,15 +114,15 @@ func (b *Builder) addTagged(ctx context.Context, c *contentsOf) error {
 		return err
 	}
 	for _, t := range tags {
-		b.mark(ctx, t.Desc, c.tagged)
+		b.mark(t.Desc, c.tagged)
 	}
 	return nil
 }
 
 // mark adds an image's blobs to a set; an image whose documents are gone holds nothing.
-func (b *Builder) mark(ctx context.Context, desc ocispec.Descriptor, set map[digest.Digest]bool) {
+func (b *Builder) mark(desc ocispec.Descriptor, set map[digest.Digest]bool) {
 	set[desc.Digest] = true
-	m, _, err := b.read(ctx, desc)
+	m, _, err := b.read(desc)
 	if err != nil {
 		return
 	}
@@ -252,12 +252,12 @@ func (b *Builder) prune(ctx context.Context, opt PruneOptions) ([]Usage, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Release()
+	defer func() { _ = lock.Release() }() // the kernel drops it anyway
 	c, err := b.inventory(ctx)
 	if err != nil {
 		return nil, err
 	}
-	keep := b.kept(ctx, c, opt)
+	keep := b.kept(c, opt)
 	total := int64(0)
 	for _, row := range c.rows {
 		total += row.Size
@@ -284,14 +284,14 @@ func (b *Builder) prune(ctx context.Context, opt PruneOptions) ([]Usage, error) 
 }
 
 // kept are the blobs that stay: of tags, and of base images unless --all.
-func (b *Builder) kept(ctx context.Context, c *contentsOf, opt PruneOptions) map[digest.Digest]bool {
+func (b *Builder) kept(c *contentsOf, opt PruneOptions) map[digest.Digest]bool {
 	keep := map[digest.Digest]bool{}
 	for d := range c.tagged {
 		keep[d] = true
 	}
 	if !opt.All {
 		for _, r := range c.refs {
-			b.mark(ctx, r.rec.Manifest, keep)
+			b.mark(r.rec.Manifest, keep)
 		}
 	}
 	return keep

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/rootfs"
 )
 
 // overlayOptions make an overlay whose upper directory alone is the layer: no redirects or metadata-only copies in it, and no
@@ -194,6 +196,56 @@ func onPrivateThread(f func() (int, error)) (int, error) {
 	}()
 	r := <-done
 	return r.fd, r.err
+}
+
+// bindLayers shows a part of a stack of directories, with an upper layer in memory.
+func bindLayers(layers []string, name string, attrs uint64) (int, error) {
+	tmp, err := newMount("tmpfs", attrNoDev, "mode=0700")
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(tmp)
+	for _, dir := range []string{"upper", "work"} {
+		if err := unix.Mkdirat(tmp, dir, 0o755); err != nil {
+			return -1, setupError("make directory", dir, err)
+		}
+	}
+	here := fmt.Sprintf("/proc/self/fd/%d/", tmp)
+	tree, err := mountOverlay(layers, here+"upper", here+"work")
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(tree)
+	fd, err := subtree(tree, name)
+	if err != nil {
+		return -1, err
+	}
+	if err := setMountAttr(fd, 0, attrs, 0); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// subtree clones a part of a detached mount, which is used up. The mount is attached for that, where nobody else sees it:
+// before Linux 6.15 open_tree takes no part of one that is attached nowhere.
+func subtree(tree int, name string) (int, error) {
+	return onPrivateThread(func() (int, error) {
+		if err := attachAt(tree, "/sys"); err != nil {
+			return -1, setupError("attach tree", "", err)
+		}
+		root, err := rootfs.Open("/sys")
+		if err != nil {
+			return -1, setupError("open tree", "", err)
+		}
+		defer root.Close()
+		f, err := root.Open(name, unix.O_PATH|unix.O_NOFOLLOW)
+		if err != nil {
+			return -1, setupError("open mount source", name, err)
+		}
+		defer f.Close()
+		return cloneMount(int(f.Fd()), "", unix.AT_RECURSIVE, 0, 0)
+	})
 }
 
 // mountThrowAway makes an overlay of an open directory whose writes go to memory and end with it.

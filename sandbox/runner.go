@@ -423,6 +423,9 @@ func bindSource(m *Mount) (int, error) {
 	if m.ReadOnly {
 		attrs |= unix.MOUNT_ATTR_RDONLY
 	}
+	if len(m.Layers) > 0 {
+		return bindLayers(m.Layers, m.LayersPath, attrs)
+	}
 	if !m.Overlay || m.ReadOnly {
 		return cloneMount(dir, path, unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW, attrs, 0)
 	}
@@ -539,7 +542,7 @@ func (m *Mount) check() error {
 	}
 	switch m.Type {
 	case MountBind:
-		if m.SourceFile == nil && !filepath.IsAbs(m.Source) {
+		if m.SourceFile == nil && len(m.Layers) == 0 && !filepath.IsAbs(m.Source) {
 			return bad("the source of a bind must be an absolute path")
 		}
 	case MountTmpfs, MountFile:

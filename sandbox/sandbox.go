@@ -64,6 +64,10 @@ type Mount struct {
 	// directory or file, takes precedence and stays the caller's.
 	Source     string
 	SourceFile *os.File
+	// Layers, directories of one file system with the topmost first, take precedence over both: the bind shows LayersPath
+	// inside the stack of them, found without leaving it. Writes, where allowed, are thrown away.
+	Layers     []string
+	LayersPath string
 	// Overlay makes a bind writable and throws the writes away.
 	Overlay  bool
 	Target   string // absolute path inside the root

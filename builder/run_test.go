@@ -1,0 +1,187 @@
+package builder
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+)
+
+// shellBase makes a stage called base with a shell, from the host's static busybox.
+const shellBase = `FROM scratch AS base
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "sh", "-c", "/bin/busybox --install -s /bin && /bin/mkdir -p /tmp /etc && echo root:x:0:0::/root:/bin/sh > /etc/passwd"]
+`
+
+func newShellProject(t *testing.T, dockerfile string, files map[string]string) *project {
+	t.Helper()
+	data, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Skip("needs the package busybox-static: ", err)
+	}
+	p := newProject(t, shellBase+dockerfile, files)
+	p.write("busybox", string(data))
+	if err := os.Chmod(p.dir+"/busybox", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// output is what the steps of the last build wrote.
+func (p *project) output() string {
+	var all strings.Builder
+	for _, e := range p.events {
+		if e.Type == EventOutput {
+			all.Write(e.Data)
+		}
+	}
+	return all.String()
+}
+
+// added runs a build whose last stage is FROM base, and gives the lines of its tree that base does not have.
+func (p *project) added() string {
+	p.t.Helper()
+	tree, err := p.tree()
+	if err != nil {
+		p.t.Fatalf("%v\n%s", err, p.output())
+	}
+	var out []string
+	for line := range strings.Lines(tree) {
+		line = strings.TrimSuffix(line, "\n")
+		if !strings.HasPrefix(line, "bin") && line != "tmp 0755 0:0 /" && !strings.HasPrefix(line, "etc") {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+func TestMounts(t *testing.T) {
+	for _, tc := range []struct {
+		name, dockerfile string
+		files            map[string]string
+		output, tree     string
+	}{
+		{
+			name: "B22 bind of the context is read-only and leaves nothing", dockerfile: "FROM base\nRUN --mount=target=/ctx cat /ctx/a && ! touch /ctx/b 2>/dev/null && echo ro",
+			files: map[string]string{"a": "A\n"}, output: "A\nro\n",
+		},
+		{
+			name: "H20 what is ignored does not show in a bind", dockerfile: "FROM base\nRUN --mount=target=/ctx ls /ctx | grep -v busybox",
+			files: map[string]string{"a": "A", "secret": "s", ".dockerignore": "secret\n.dockerignore\nDockerfile"}, output: "a\n",
+		},
+		{
+			name:       "B22 bind of a folder and a file of a stage",
+			dockerfile: "FROM base AS two\nRUN mkdir -p /d/e && echo hi > /d/e/f\nFROM base\nRUN --mount=from=two,source=/d,target=/mnt --mount=from=two,source=/d/e/f,target=/one cat /mnt/e/f /one",
+			output:     "hi\nhi\n",
+		},
+		{
+			name:       "B22 writes to a writable bind are thrown away",
+			dockerfile: "FROM base AS two\nRUN mkdir /d\nFROM base\nRUN --mount=from=two,source=/d,target=/mnt,rw --mount=target=/ctx,rw touch /mnt/x /ctx/y && ls /mnt\nRUN --mount=from=two,source=/d,target=/mnt --mount=target=/ctx ls /mnt; ls /ctx/y 2>/dev/null || echo gone",
+			output:     "x\ngone\n",
+		},
+		{
+			name:       "B22 a link as source is resolved inside its tree",
+			dockerfile: "FROM base AS two\nRUN mkdir /real && echo in > /real/f && ln -s /real /link\nFROM base\nRUN --mount=from=two,source=/link,target=/m cat /m/f",
+			output:     "in\n",
+		},
+		{
+			name:       "B23 a cache outlives steps and is in no layer",
+			dockerfile: "FROM base\nRUN --mount=type=cache,target=/c,mode=0700,uid=5 echo 1 > /c/x; ls -ldn /c | cut -c1-10\nRUN --mount=type=cache,target=/c,mode=0700,uid=5 cat /c/x",
+			output:     "drwx------\n1\n",
+		},
+		{
+			name:       "B23 a cache starts from its seed",
+			dockerfile: "FROM base AS seed\nRUN mkdir /s && echo seed > /s/f\nFROM base\nRUN --mount=type=cache,id=x,from=seed,source=/s,target=/c cat /c/f",
+			output:     "seed\n",
+		},
+		{
+			name:       "B24 tmpfs",
+			dockerfile: "FROM base\nRUN --mount=type=tmpfs,target=/t,size=1m touch /t/x && df -k /t | tail -n1 | awk '{print $2}'",
+			output:     "1024\n",
+		},
+		{
+			name:       "B25 secrets as file and variable",
+			dockerfile: "FROM base\nRUN --mount=type=secret,id=tok --mount=type=secret,id=tok,env=TOK --mount=type=secret,id=none cat /run/secrets/tok; echo \"$TOK\"; stat -c %a /run/secrets/tok",
+			output:     "s3cret\ns3cret\n400\n",
+		},
+		{
+			name:       "G3 a missing WORKDIR is made for the user and stays",
+			dockerfile: "FROM base\nCOPY passwd /etc/passwd\nRUN true\nUSER web\nWORKDIR /srv/app\nRUN pwd; id -u",
+			files:      map[string]string{"passwd": "root:x:0:0::/:/bin/sh\nweb:x:33:33::/home:/bin/sh\n"}, output: "/srv/app\n33\n",
+			tree: lines("srv 0755 33:33 /", "srv/app 0755 33:33 /"),
+		},
+		{
+			name: "A16 a script with a shebang", dockerfile: "FROM base\nRUN <<EOF\n#!/bin/cat\nhello\nEOF\n", output: "#!/bin/cat\nhello\n",
+		},
+		{
+			name: "G1 nothing of the host is in the environment", dockerfile: "FROM base\nARG A=1\nENV E=2\nRUN env | sort",
+			output: "A=1\nE=2\nHOME=/root\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/\nSHLVL=1\n",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p := newShellProject(t, tc.dockerfile, tc.files)
+			p.opt.Secrets = map[string]SecretSource{"tok": {Data: []byte("s3cret\n")}}
+			if got := p.added(); got != tc.tree {
+				t.Errorf("the tree has\n%s\nwant\n%s", got, tc.tree)
+			}
+			if got := strings.ReplaceAll(p.output(), "s3cret\n\n", "s3cret\n"); got != tc.output {
+				t.Errorf("output\n%s\nwant\n%s", got, tc.output)
+			}
+			assertNowhere(t, p.root, "s3cret")
+		})
+	}
+}
+
+// assertNowhere looks for bytes in every file below a directory.
+func assertNowhere(t *testing.T, dir, needle string) {
+	t.Helper()
+	for _, name := range filesBelow(t, dir) {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(data), needle) {
+			t.Errorf("%s holds %q", name, needle)
+		}
+	}
+}
+
+func TestRunFailures(t *testing.T) {
+	for _, tc := range []struct {
+		name, dockerfile, err, hint string
+		category                    Category
+		code                        int
+	}{
+		{"exit code", "FROM base\nRUN echo last; exit 3", "exit code: 3", "", CategoryStep, 3},
+		{"misspelt program", "FROM base\nRUN nosuchtool all", "exit code: 127", "not in its PATH", CategoryStep, 127},
+		{"no shell", "FROM scratch\nCOPY Dockerfile /\nRUN true", "exit code: 127", "no shell", CategoryStep, 127},
+		{"not executable", "FROM base\nCOPY Dockerfile /x\nRUN [\"/x\"]", "exit code: 126", "--chmod", CategoryStep, 126},
+		{"signal", "FROM base\nRUN kill -SEGV $$", "SIGSEGV", "", CategoryStep, 139},
+		{"missing secret", "FROM base\nRUN --mount=type=secret,id=tok,required=true true", "was not given", "--secret id=tok", CategoryUsage, 0},
+		{"missing bind source", "FROM base\nRUN --mount=source=nope,target=/x true", "nope", "", CategoryUsage, 0},
+		{"device", "FROM base\nRUN --device=vendor.com/gpu=all true", "", "", CategoryUsage, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p := newShellProject(t, tc.dockerfile, nil)
+			_, err := p.build()
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("%v", err)
+			}
+			if tc.name == "device" {
+				if e.Category != CategoryUsage && e.Category != CategoryUnsafe {
+					t.Errorf("%s: %v", e.Category, e)
+				}
+				return
+			}
+			if e.Category != tc.category || !strings.Contains(e.Error(), tc.err) || !strings.Contains(e.Hint, tc.hint) || e.ExitCode != tc.code || e.Pos.Start == 0 {
+				t.Errorf("%s, code %d at %v: %v; hint %q", e.Category, e.ExitCode, e.Pos, e, e.Hint)
+			}
+			if tc.code == 3 && strings.Join(e.Tail, "|") != "last" {
+				t.Errorf("tail %q", e.Tail)
+			}
+		})
+	}
+}
