@@ -92,7 +92,7 @@ func (bd *build) history(target *stageRun) []ocispec.History {
 	}
 	base := len(entries)
 	if l := chain[0].seeded; l != nil {
-		entries = append(entries, ocispec.History{Created: &l.created, CreatedBy: "FROM " + chain[0].stage.Base.Image.Context, Comment: "buildkit.dockerfile.v0"})
+		entries = append(entries, ocispec.History{Created: &l.created, CreatedBy: "FROM " + seedName(chain[0].stage.Base), Comment: "buildkit.dockerfile.v0"})
 	}
 	for _, sr := range chain {
 		entries = append(entries, sr.entries()...)

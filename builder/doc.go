@@ -18,10 +18,11 @@
 // how a command is isolated (sandbox), what the user sees (ui).
 //
 // Where things are: build.go is the walk; bases.go finds base images; stage.go
-// runs one stage; key.go writes keys; run.go, copy.go and workdir.go execute
-// steps; pack.go makes layers; output.go delivers; commands.go is everything
-// that is not a build.
+// runs one stage; run.go, copy.go and workdir.go write a step's key and do it;
+// pack.go makes layers; assemble.go and output.go deliver; commands.go and
+// usage.go are what is not a build.
 //
-// Lock order: per-key cache lock, then cache-mount locks in order of id; none
-// is held while waiting for another stage.
+// Lock order: the state directory (shared, for a whole command), a step's or
+// layer's key, then cache mounts in the order of their targets. A key is held
+// while its step runs, never while waiting for another stage.
 package builder

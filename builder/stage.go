@@ -72,10 +72,7 @@ func (bd *build) baseOf(src stages.Source) *base { return bd.bases[src.Image] }
 
 // seed makes the root file system of FROM a folder: what `COPY . /` on scratch would give.
 func (sr *stageRun) seed(ctx context.Context, src stages.Source) (state, error) {
-	name := src.Name
-	if src.Kind == stages.SourceImage {
-		name = src.Image.Context
-	}
+	name := seedName(src)
 	step := &stages.Step{
 		Pos: sr.stage.Pos, Text: "FROM " + name,
 		Copy: &stages.Copy{From: stages.Source{Kind: stages.SourceContext, Name: name}, Paths: []string{"/"}, Dest: "/"},
@@ -86,6 +83,14 @@ func (sr *stageRun) seed(ctx context.Context, src stages.Source) (state, error) 
 	}
 	sr.seeded = out.layer
 	return emptyState.with(out.layer, out.key), nil
+}
+
+// seedName is the named context that a stage starts from.
+func seedName(src stages.Source) string {
+	if src.Kind == stages.SourceImage {
+		return src.Image.Context
+	}
+	return src.Name
 }
 
 // stateOf waits for a stage and gives its result.

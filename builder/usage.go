@@ -45,12 +45,18 @@ type contentsOf struct {
 	steps   map[snapshot.ID]stepUse       // directories that a step record names
 	layers  map[digest.Digest][]cache.Key // blobs that a layer record names
 	refs    []refUse                      // what base image names meant
+	derived []recordUse                   // records that can be computed again, or only name what may be gone
 	tagged  map[digest.Digest]bool        // blobs that a tag needs
 }
 
 type stepUse struct {
 	key  cache.Key
 	slot string
+	used time.Time
+}
+
+type recordUse struct {
+	key  cache.Key
 	used time.Time
 }
 
@@ -98,6 +104,8 @@ func (b *Builder) addRecords(_ context.Context, c *contentsOf) error {
 			if json.Unmarshal(rec.Payload, &r) == nil {
 				c.layers[r.Desc.Digest] = append(c.layers[r.Desc.Digest], rec.Key)
 			}
+		case "content", "image":
+			c.derived = append(c.derived, recordUse{rec.Key, used})
 		case "ref":
 			var r refRecord
 			if json.Unmarshal(rec.Payload, &r) == nil {
@@ -280,7 +288,7 @@ func (b *Builder) prune(ctx context.Context, opt PruneOptions) ([]Usage, error) 
 	if opt.DryRun {
 		return gone, nil
 	}
-	return gone, errors.Join(b.forgetRefs(c, opt), b.sweep())
+	return gone, errors.Join(b.forgetRefs(c, opt), b.forgetDerived(c, opt), b.sweep())
 }
 
 // kept are the blobs that stay: of tags, and of base images unless --all.
@@ -331,6 +339,19 @@ func (b *Builder) forgetRefs(c *contentsOf, opt PruneOptions) error {
 		return nil
 	}
 	for _, r := range c.refs {
+		if opt.UnusedFor > 0 && b.cfg.Now().Sub(r.used) < opt.UnusedFor {
+			continue
+		}
+		if err := b.cache.Delete(r.key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetDerived drops records that would otherwise pile up: no row of du goes with them.
+func (b *Builder) forgetDerived(c *contentsOf, opt PruneOptions) error {
+	for _, r := range c.derived {
 		if opt.UnusedFor > 0 && b.cfg.Now().Sub(r.used) < opt.UnusedFor {
 			continue
 		}

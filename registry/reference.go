@@ -54,7 +54,8 @@ func ParseReference(s string) (Reference, error) {
 // String is the full name.
 func (r Reference) String() string { return r.Host + "/" + r.Path + r.suffix() }
 
-// Familiar is the name as a person would type it.
+// Familiar is the name as a person would type it. It parses to the same reference: a path whose first part would be taken for
+// a host keeps the host before it.
 func (r Reference) Familiar() string {
 	if r.Host != hubHost {
 		return r.String()
@@ -62,6 +63,9 @@ func (r Reference) Familiar() string {
 	p := r.Path
 	if rest, ok := strings.CutPrefix(p, "library/"); ok && !strings.Contains(rest, "/") {
 		p = rest
+	}
+	if first, _, several := strings.Cut(p, "/"); several && (strings.ContainsAny(first, ".:") || first == "localhost") {
+		return r.String()
 	}
 	return p + r.suffix()
 }

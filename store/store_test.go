@@ -473,7 +473,7 @@ func TestSkopeoReadsTheStore(t *testing.T) {
 	if err := s.Tag("example.com/app:v1", describe(manifest)); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(skopeo, "inspect", "--config", "oci:"+s.Dir()+":v1").CombinedOutput()
+	out, err := exec.Command(skopeo, "inspect", "--config", "oci:"+s.Dir()+":example.com/app:v1").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "A=b") {
 		t.Errorf("skopeo inspect: %v\n%s", err, out)
 	}

@@ -134,7 +134,9 @@ func annotate(desc ocispec.Descriptor, name string) ocispec.Descriptor {
 			a[k] = v
 		}
 	}
-	a[ocispec.AnnotationRefName] = refName(name)
+	// The full name, not the tag alone as in an exported layout: other tools look images up by it, and a store has many
+	// that are called "latest".
+	a[ocispec.AnnotationRefName] = name
 	desc.Annotations = a
 	return desc
 }
@@ -152,16 +154,6 @@ func bare(desc ocispec.Descriptor) ocispec.Descriptor {
 		desc.Annotations = a
 	}
 	return desc
-}
-
-// refName is the tag of a full name, which is what other tools look an image of a layout
-// up by; a name without a tag stands for itself.
-func refName(name string) string {
-	base, _, _ := strings.Cut(name, "@")
-	if i := strings.LastIndexByte(base, ':'); i > strings.LastIndexByte(base, '/') {
-		return base[i+1:]
-	}
-	return name
 }
 
 // checkName refuses what cannot be a reference and would garble a listing. The
