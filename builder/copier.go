@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ type copier struct {
 	links  map[inode]string                   // where the first name of a file with several was written
 
 	dirPath string // directory that dir has open
-	dir     *sharedDir
+	dir     *os.File
 	files   *fileWriters // of the tree being walked
 }
 
@@ -256,12 +257,12 @@ func (cp *copier) parent(target string) (fd int, name string, err error) {
 			return -1, "", err
 		}
 	}
-	return int(cp.dir.f.Fd()), path.Base(target), nil
+	return int(cp.dir.Fd()), path.Base(target), nil
 }
 
 func (cp *copier) openDir(dir string) error {
 	if cp.dir != nil {
-		cp.dir.release()
+		_ = cp.dir.Close() // read only
 		cp.dir = nil
 	}
 	f, err := cp.dst.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
@@ -281,14 +282,14 @@ func (cp *copier) openDir(dir string) error {
 		return err
 	}
 	cp.keep(dir, st.Mtim)
-	cp.dir, cp.dirPath = newSharedDir(f), dir
+	cp.dir, cp.dirPath = f, dir
 	return nil
 }
 
 // finish sets the times of directories, which every write into them had changed.
 func (cp *copier) finish() error {
 	if cp.dir != nil {
-		defer cp.dir.release()
+		defer cp.dir.Close()
 	}
 	for dir, mtime := range cp.stamps {
 		f, err := cp.dst.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
@@ -499,15 +500,6 @@ func (cp *copier) inline(f stages.Inline) error {
 		uid, gid = cp.owner.uid, cp.owner.gid
 	}
 	return cp.create(fd, name, func(out int) error {
-		if err := writeAll(out, []byte(f.Data)); err != nil {
-			return err
-		}
-		if err := unix.Fchown(out, uid, gid); err != nil {
-			return err
-		}
-		if err := unix.Fchmod(out, cp.mode(0o644, false)); err != nil {
-			return err
-		}
-		return futimens(out, cp.now)
+		return errors.Join(writeAll(out, []byte(f.Data)), unix.Fchown(out, uid, gid), unix.Fchmod(out, cp.mode(0o644, false)), futimens(out, cp.now))
 	})
 }

@@ -7,43 +7,26 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	buildcontext "gobuild/context"
 )
 
-// fileWorkers write the files of one COPY. Making a small file is mostly waiting for the file system's own locks and
-// journal; more workers than this gain nothing on any machine tried.
+// fileWorkers fill the files of one COPY. The walk makes them, one after the other: makers of files in one directory
+// only spin on its lock. More workers than this gain nothing on any machine tried.
 const fileWorkers = 4
 
-// sharedDir is an open directory that files are still being written into; the last user closes it.
-type sharedDir struct {
-	f     *os.File
-	users atomic.Int64
-}
-
-func newSharedDir(f *os.File) *sharedDir {
-	d := &sharedDir{f: f}
-	d.users.Store(1)
-	return d
-}
-
-func (d *sharedDir) retain() *sharedDir { d.users.Add(1); return d }
-
-func (d *sharedDir) release() {
-	if d.users.Add(-1) == 0 {
-		_ = d.f.Close() // a directory opened for reading
-	}
-}
-
-// fileJob is one regular file: its source is open, its destination a name in an open directory.
+// fileJob is one regular file: its source is open, and so is its destination, new and empty.
 type fileJob struct {
 	entry buildcontext.Entry
 	src   *os.File
-	dir   *sharedDir
-	name  string
+	out   int
+}
+
+func (j fileJob) close() error {
+	j.src.Close() // read only
+	return unix.Close(j.out)
 }
 
 // fileWriters run beside the walk of one source tree. What one wrote is only relied on after drain.
@@ -62,7 +45,6 @@ func (cp *copier) startWriters() *fileWriters {
 			buf := make([]byte, 256<<10)
 			for j := range w.jobs {
 				w.fail(guard(func() error { return cp.writeFile(j, buf) }))
-				j.dir.release()
 				w.busy.Done()
 			}
 		})
@@ -111,66 +93,75 @@ func (cp *copier) fileEntry(e buildcontext.Entry, name, target string) error {
 		if err := cp.files.drain(); err != nil {
 			return err
 		}
-		return cp.link(first, int(cp.dir.f.Fd()), name)
+		return cp.link(first, int(cp.dir.Fd()), name)
 	}
 	src, err := e.Open()
 	if err != nil {
 		return err
 	}
+	job := fileJob{entry: e, src: src}
+	if job.out, err = cp.newFile(int(cp.dir.Fd()), name); err != nil {
+		src.Close()
+		return err
+	}
 	if e.Info.Nlink > 1 {
 		cp.links[id] = target
 	}
-	job := fileJob{entry: e, src: src, dir: cp.dir.retain(), name: name}
 	cp.files.busy.Add(1)
 	select {
 	case cp.files.jobs <- job:
 		return nil
 	case <-cp.ctx.Done():
 		cp.files.busy.Done()
-		job.dir.release()
-		src.Close()
-		return context.Cause(cp.ctx)
+		return errors.Join(context.Cause(cp.ctx), job.close())
 	}
 }
 
 func (cp *copier) writeFile(j fileJob, buf []byte) error {
-	defer j.src.Close()
-	e := j.entry
-	err := cp.create(int(j.dir.f.Fd()), j.name, func(out int) error {
-		if err := pour(cp.ctx, out, int(j.src.Fd()), e.Info.Size, buf); err != nil {
-			return err
-		}
-		if err := e.CheckUnchanged(j.src); err != nil {
-			return err
-		}
-		uid, gid := cp.ids(e.Info)
-		if err := unix.Fchown(out, uid, gid); err != nil {
-			return err
-		}
-		if err := unix.Fchmod(out, cp.mode(e.Info.Mode&0o7777, false)); err != nil { // after chown, which clears setuid
-			return err
-		}
-		if err := copyXattrs(j.src, out); err != nil {
-			return err
-		}
-		return futimens(out, e.Info.Mtime)
-	})
-	if err != nil {
-		return fmt.Errorf("copy %s: %w", e.Path, err)
+	err := cp.fill(j, buf)
+	if err = errors.Join(err, j.close()); err != nil {
+		return fmt.Errorf("copy %s: %w", j.entry.Path, err)
 	}
 	return nil
 }
 
-// create makes a new regular file and lets fill write it.
-func (cp *copier) create(fd int, name string, fill func(out int) error) error {
-	out := -1
-	return cp.replacing(fd, name, func() (err error) {
+func (cp *copier) fill(j fileJob, buf []byte) error {
+	e := j.entry
+	if err := pour(cp.ctx, j.out, int(j.src.Fd()), e.Info.Size, buf); err != nil {
+		return err
+	}
+	if err := e.CheckUnchanged(j.src); err != nil {
+		return err
+	}
+	uid, gid := cp.ids(e.Info)
+	if err := unix.Fchown(j.out, uid, gid); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(j.out, cp.mode(e.Info.Mode&0o7777, false)); err != nil { // after chown, which clears setuid
+		return err
+	}
+	if err := copyXattrs(j.src, j.out); err != nil {
+		return err
+	}
+	return futimens(j.out, e.Info.Mtime)
+}
+
+// newFile makes a regular file, in place of what had its name.
+func (cp *copier) newFile(fd int, name string) (out int, err error) {
+	err = cp.replacing(fd, name, func() (err error) {
 		out, err = unix.Openat(fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		return err
-	}, func() error {
-		err := fill(out)
-		return errors.Join(err, unix.Close(out))
-	})
+	}, func() error { return nil })
+	return out, err
+}
+
+// create makes a regular file and lets fill write it.
+func (cp *copier) create(fd int, name string, fill func(out int) error) error {
+	out, err := cp.newFile(fd, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fill(out), unix.Close(out))
 }
 
 // copyXattrs copies what a layer may carry. Few files have any, and one call says so.
