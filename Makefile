@@ -6,6 +6,7 @@ SHELL       := /bin/bash
 GO           ?= go
 PREFIX       ?= /usr/local
 CASES        ?= ../shared/cases
+LINTCASES    ?= ../shared/lint
 FUZZTIME     ?= 5m
 LINT_VERSION := v2.15.0
 LINT         := .bin/golangci-lint-$(LINT_VERSION)
@@ -13,12 +14,12 @@ TEST_NEEDS   := git openssh-client bzip2 xz-utils zstd curl python3 gcc libc6-de
 DEMO_NEEDS   := busybox-static docker-registry skopeo umoci curl ca-certificates
 BENCH_NEEDS  := busybox-static tar pigz zstd
 
-.PHONY: build binary install demo test packages vet tidy unit race cases fuzz fuzz-short lint example bench generate check clean
+.PHONY: build binary install demo test packages vet tidy unit race cases lintcases fuzz fuzz-short lint example bench generate check clean
 
 build:      ; CGO_ENABLED=0 $(GO) build -trimpath -o bin/gobuild ./cmd/build
 install:    build ; install -D -m 0755 bin/gobuild $(DESTDIR)$(PREFIX)/bin/gobuild
 demo:       ; .ci/packages $(DEMO_NEEDS) && $(MAKE) --no-print-directory build && examples/demo.sh
-test:       packages vet tidy example binary lint race cases fuzz-short
+test:       packages vet tidy example binary lint race cases lintcases fuzz-short
 packages:   ; .ci/packages $(TEST_NEEDS)
 vet:        ; .ci/step vet $(GO) vet ./...
 tidy:       ; .ci/step tidy $(GO) mod tidy -diff && .ci/step verify $(GO) mod verify
@@ -27,6 +28,7 @@ binary:     ; .ci/step build $(MAKE) --no-print-directory build
 unit:       ; $(GO) test -shuffle=on -json ./... | $(GO) run ./internal/verdict tests testdata/skips.txt
 race:       ; $(GO) test -race -shuffle=on -json ./... | $(GO) run ./internal/verdict tests testdata/skips.txt
 cases:      build ; .ci/cases $(CASES) testdata/cases-not-passing.txt
+lintcases:  build ; .ci/step lintcases .ci/lintcases $(LINTCASES)
 fuzz:       ; .ci/fuzz $(FUZZTIME)
 fuzz-short: ; .ci/fuzz 10s
 lint:       $(LINT) ; .ci/step lint $(LINT) run ./...

@@ -24,6 +24,7 @@ type build struct {
 	begun    time.Time
 	src      dockerfile
 	trees    *trees
+	unpacked bool // the context is a folder that was made for this build
 	plan     *stages.Plan
 	bases    map[stages.BaseRef]*base
 	runs     map[int]*stageRun
@@ -34,6 +35,8 @@ type build struct {
 
 	background sync.WaitGroup // what close waits for
 	syncing    sync.Once      // the first step that runs makes former builds' layers durable
+
+	shared shares // of --cache-from and --cache-to
 
 	mu    sync.Mutex
 	steps []StepResult
@@ -111,6 +114,9 @@ func (bd *build) prepare(ctx context.Context) error {
 	if bd.form, err = formOf(bd.opt); err != nil {
 		return classify(err, CategoryUsage)
 	}
+	if err = bd.unpackContext(ctx); err != nil {
+		return err
+	}
 	if bd.src, err = readDockerfile(bd.opt); err != nil {
 		return classify(err, CategoryUsage)
 	}
@@ -120,6 +126,10 @@ func (bd *build) prepare(ctx context.Context) error {
 	if bd.plan, err = bd.makePlan(ctx); err != nil {
 		return err
 	}
+	if err := bd.failOnWarnings(bd.plan); err != nil {
+		return err
+	}
+	bd.importShares(ctx)
 	return bd.adoptEpoch()
 }
 
@@ -174,6 +184,7 @@ func (bd *build) planOptions() (stages.Options, error) {
 		Target: bd.opt.Target, BuildArgs: bd.opt.BuildArgs, Labels: bd.opt.Labels,
 		TargetPlatform: target, PlatformGiven: bd.opt.Platform != "", BuildPlatform: host,
 		Contexts: contexts, Network: bd.opt.Run.Network, Allow: bd.opt.Allow, Ignore: bd.trees.ignorePatterns(), IgnoreSyntax: bd.opt.IgnoreSyntax,
+		Best: stages.BestBuild, Facts: bd.contextFacts(),
 	}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"gobuild/cache"
 	"gobuild/internal/atomicfile"
 	"gobuild/registry"
+	"gobuild/remote"
 	"gobuild/sandbox"
 	"gobuild/snapshot"
 	"gobuild/store"
@@ -42,6 +43,7 @@ type Builder struct {
 	cache     *cache.Store
 	snapshots *snapshot.Store
 	registry  *registry.Client
+	remote    *remote.Client
 
 	mu      sync.Mutex
 	runner  *sandbox.Runner // started by the first RUN that misses
@@ -82,6 +84,10 @@ func (b *Builder) open() error {
 		Insecure: b.cfg.InsecureRegistries, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile,
 		AllowPrivate: b.cfg.AllowPrivate, TokenHosts: b.cfg.TokenHosts, Proxy: b.cfg.Proxy, Notice: b.notice,
 	})
+	if err != nil {
+		return err
+	}
+	b.remote, err = remote.New(remote.Config{CAFile: b.cfg.CAFile, AllowPrivate: b.cfg.AllowPrivate, Proxy: b.cfg.Proxy})
 	return err
 }
 
@@ -135,6 +141,7 @@ func (b *Builder) Close() error {
 	b.runner = nil
 	b.mu.Unlock()
 	b.registry.Close()
+	b.remote.Close()
 	if runner == nil {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -20,11 +21,12 @@ import (
 // copyJob is COPY or ADD: its key is the content that it reads (FEATURES I5).
 func (sr *stageRun) copyJob(ctx context.Context, s state, step *stages.Step) (*job, error) {
 	c := step.Copy
-	if len(c.URLs) > 0 {
-		return nil, usage{&hinted{
-			err:  fmt.Errorf("ADD of %s: remote sources are not supported yet", c.URLs[0]),
-			hint: "fetch it in a RUN, or put the file into the build context",
-		}}
+	switch c.From.Kind {
+	case stages.SourceHTTP:
+		return sr.remoteJob(ctx, s, step)
+	case stages.SourceGit:
+		return sr.gitJob(ctx, s, step)
+	case stages.SourceScratch, stages.SourceStage, stages.SourceImage, stages.SourceContext, stages.SourceInline:
 	}
 	src := &sourceTree{bd: sr.build} // of heredocs alone: never opened
 	if len(c.Paths) > 0 {
@@ -49,7 +51,8 @@ func (sr *stageRun) copyJob(ctx context.Context, s state, step *stages.Step) (*j
 	return &job{key: key, verb: verb, alone: c.Link, exec: exec, close: src.close}, nil
 }
 
-func (sr *stageRun) copyKey(ctx context.Context, s state, c *stages.Copy, src *sourceTree, q buildcontext.Query) (cache.Key, error) {
+// copyKeyHead begins a key with what does not depend on the sources.
+func (sr *stageRun) copyKeyHead(ctx context.Context, s state, c *stages.Copy) (*cache.KeyBuilder, error) {
 	k := cache.NewKey("copy")
 	if !c.Link {
 		k.Add("parent", s.key.String())
@@ -59,9 +62,17 @@ func (sr *stageRun) copyKey(ctx context.Context, s state, c *stages.Copy, src *s
 	if namedOwner(c.Chown) && !c.Link {
 		d, err := sr.passwdDigest(ctx, s)
 		if err != nil {
-			return cache.Key{}, err
+			return nil, err
 		}
 		k.Add("passwd", d)
+	}
+	return k, nil
+}
+
+func (sr *stageRun) copyKey(ctx context.Context, s state, c *stages.Copy, src *sourceTree, q buildcontext.Query) (cache.Key, error) {
+	k, err := sr.copyKeyHead(ctx, s, c)
+	if err != nil {
+		return cache.Key{}, err
 	}
 	for _, f := range c.Files {
 		k.Add("heredoc:"+f.Name, f.Data)
@@ -157,6 +168,11 @@ func (cp *copier) archive(ctx context.Context, tree *buildcontext.Tree, m buildc
 		return false, err
 	}
 	defer f.Close()
+	return cp.extract(ctx, f)
+}
+
+// extract unpacks a file that is an archive into the destination, and says whether it was one.
+func (cp *copier) extract(ctx context.Context, f *os.File) (bool, error) {
 	is, err := layer.IsArchive(f)
 	if err != nil || !is {
 		return false, err

@@ -18,9 +18,10 @@
 // how a command is isolated (sandbox), what the user sees (ui).
 //
 // Where things are: build.go is the walk; bases.go finds base images; stage.go
-// runs one stage; run.go, copy.go and workdir.go write a step's key and do it;
-// pack.go makes layers; assemble.go and output.go deliver; commands.go and
-// usage.go are what is not a build.
+// runs one stage; run.go, copy.go, remote.go, git.go and workdir.go write a
+// step's key and do it; archive.go makes folders of other contexts; pack.go makes layers; assemble.go and output.go deliver; commands.go,
+// usage.go, contextinfo.go and doctor.go (whose rows are made in diagnose.go and
+// diagnose_host.go) are what is not a build.
 //
 // Lock order: the state directory (shared, for a whole command), a step's or
 // layer's key, then cache mounts in the order of their targets. A key is held

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +13,10 @@ import (
 	buildcontext "gobuild/context"
 	"gobuild/image"
 	"gobuild/internal/passwd"
+	"gobuild/internal/rootfs"
 	"gobuild/layer"
 	"gobuild/registry"
+	"gobuild/remote"
 	"gobuild/sandbox"
 	"gobuild/snapshot"
 	"gobuild/stages"
@@ -97,27 +100,33 @@ func categoryOf(err error, fallback Category) Category {
 		stageErr  *stages.Error
 		notFound  *buildcontext.NotFoundError
 		ignoreErr *buildcontext.IgnoreError
-		remote    *registry.Error
+		pulled    *registry.Error
+		fetched   *remote.Error
 		setup     *sandbox.SetupError
 		pattern   *buildcontext.PatternError
 		asUsage   usage
 	)
 	switch {
-	case errors.Is(err, stages.ErrNotAllowed), errors.Is(err, layer.ErrUnsafe), errors.Is(err, registry.ErrRefused), errors.Is(err, image.ErrTooLarge), errors.Is(err, layer.ErrBound), errors.Is(err, errForeign),
+	case errors.Is(err, stages.ErrNotAllowed), errors.Is(err, layer.ErrUnsafe), errors.Is(err, registry.ErrRefused), errors.Is(err, remote.ErrRefused), errors.Is(err, remote.ErrTooLarge), errors.Is(err, image.ErrTooLarge), errors.Is(err, layer.ErrBound), errors.Is(err, errForeign),
 		errors.Is(err, buildcontext.ErrTooLarge):
 		return CategoryUnsafe
 	case isEnvironment(err):
 		return CategoryEnvironment
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENAMETOOLONG):
+		return CategoryUsage // a path of the Dockerfile that the image's or context's files do not bear
 	case errors.As(err, &stageErr), errors.As(err, &notFound), errors.As(err, &ignoreErr), errors.As(err, &pattern), errors.As(err, &asUsage),
-		errors.Is(err, layer.ErrWhiteoutName):
+		errors.Is(err, layer.ErrWhiteoutName), errors.Is(err, remote.ErrURL), errors.Is(err, remote.ErrUnsupported):
 		return CategoryUsage
-	case errors.As(err, &remote), errors.Is(err, image.ErrMalformed), errors.Is(err, image.ErrContent), errors.Is(err, image.ErrNoPlatform),
+	case errors.As(err, &pulled), errors.As(err, &fetched), errors.Is(err, image.ErrMalformed), errors.Is(err, image.ErrContent), errors.Is(err, image.ErrNoPlatform),
 		errors.Is(err, store.ErrDigest), errors.Is(err, store.ErrSize), errors.Is(err, sandbox.ErrBadRoot):
 		return CategoryRemote
-	case errors.Is(err, sandbox.ErrUserUnknown), errors.Is(err, sandbox.ErrWorkDir), errors.Is(err, layer.ErrChanged), errors.Is(err, passwd.ErrUnknown), errors.Is(err, buildcontext.ErrChanged), errors.Is(err, layer.ErrCorrupt):
+	case errors.Is(err, sandbox.ErrUserUnknown), errors.Is(err, sandbox.ErrWorkDir), errors.Is(err, layer.ErrChanged), errors.Is(err, passwd.ErrUnknown), errors.Is(err, passwd.ErrInvalid),
+		errors.Is(err, passwd.ErrTooLarge), errors.Is(err, rootfs.ErrNotRegular), errors.Is(err, buildcontext.ErrChanged), errors.Is(err, layer.ErrCorrupt):
 		return CategoryStep
 	case errors.Is(err, sandbox.ErrMountTarget), errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, sandbox.ErrInvalid):
 		return CategoryUsage
+	case errors.As(err, &setup) && strings.HasPrefix(setup.Op, "find user"): // the image's files, whatever is wrong with them
+		return CategoryStep
 	case errors.As(err, &setup), errors.Is(err, snapshot.ErrNoOverlay), errors.Is(err, sandbox.ErrLimitUnavailable):
 		return CategoryEnvironment
 	}
@@ -131,7 +140,7 @@ func isEnvironment(err error) bool {
 			return true
 		}
 	}
-	return errors.Is(err, fs.ErrPermission)
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, remote.ErrNoGit)
 }
 
 func environmentHint(err error) string {

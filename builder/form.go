@@ -110,6 +110,15 @@ func (f layerForm) apply(o Output) (layerForm, error) {
 	return f, nil
 }
 
+// text names the form: layers of one form have one set of bytes.
+func (f layerForm) text() string {
+	epoch := ""
+	if f.epoch != nil {
+		epoch = strconv.FormatInt(f.epoch.Unix(), 10)
+	}
+	return fmt.Sprintf("%s level %d epoch %s", f.compression, f.level, epoch)
+}
+
 // needsImage says whether layers become blobs at all.
 func (bd *build) needsImage() bool {
 	return len(bd.opt.Outputs) == 0 || slices.ContainsFunc(bd.opt.Outputs, func(o Output) bool { return slices.Contains(imageTypes, o.Type) })

@@ -11,8 +11,10 @@ import (
 // Options say what to build and what to do with the result. Slices and maps may be nil.
 type Options struct {
 	// What to build.
-	Context         string            // directory; "-" and URLs are resolved by the caller or refused
-	Dockerfile      string            // path; "" means Dockerfile, dockerfile or Containerfile in the context
+	Context         string            // directory; "" with one of the next two
+	ContextTar      io.Reader         // an archive, plain or compressed, that is the context
+	ContextURL      string            // a git repository; or http(s): an archive that is the context, or else the Dockerfile itself
+	Dockerfile      string            // path, inside an archive if the context is one; "" means Dockerfile, dockerfile or Containerfile in the context
 	DockerfileText  []byte            // when not nil, used in place of reading Dockerfile (its name is Dockerfile or "Dockerfile")
 	IgnoreFile      string            // --ignorefile; "" means <Dockerfile>.dockerignore, .dockerignore, .containerignore
 	Target          string            // stage name or index; "" is the last stage
@@ -24,7 +26,9 @@ type Options struct {
 	Pull            PullPolicy
 	NoCache         bool
 	NoCacheFilter   []string // stage names that do not read the cache
-	Jobs            int      // RUNs at once; 0: number of CPUs
+	CacheFrom       []CacheShare
+	CacheTo         []CacheShare
+	Jobs            int // RUNs at once; 0: number of CPUs
 	Secrets         map[string]SecretSource
 	SSH             map[string]string // id -> agent socket
 	Allow           []string          // entitlements

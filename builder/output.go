@@ -51,6 +51,9 @@ func (bd *build) deliver(ctx context.Context) (*Result, error) {
 	if err := bd.keepUntagged(res); err != nil {
 		return nil, classify(err, CategoryEnvironment)
 	}
+	if err := bd.exportShares(ctx); err != nil {
+		return nil, err
+	}
 	bd.mu.Lock()
 	res.Steps = bd.steps
 	bd.mu.Unlock()

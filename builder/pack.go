@@ -52,6 +52,11 @@ func (p *packer) wait() { p.wg.Wait() }
 
 // markPacked finds the stages whose layers become the image's: the target and what it is FROM.
 func (bd *build) markPacked() {
+	if bd.exportsAll() {
+		for _, sr := range bd.runs {
+			sr.packed = true
+		}
+	}
 	if !bd.needsImage() {
 		return
 	}
@@ -67,8 +72,8 @@ func (bd *build) markPacked() {
 
 // start packs a layer in the background, once; below is what lies under it.
 func (p *packer) start(l *fsLayer, below []*fsLayer) {
-	if l.packing != nil {
-		return
+	if l.packing != nil || l.desc.Digest != "" && l.form == p.bd.form.text() {
+		return // packing, or imported as it should be
 	}
 	l.packing = &packJob{done: make(chan struct{})}
 	if rec, ok, err := p.bd.packedBefore(l); ok && err == nil {

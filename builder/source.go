@@ -106,7 +106,12 @@ func (t *sourceTree) contents(ctx context.Context, q buildcontext.Query) (conten
 		Add("parents", strconv.FormatBool(q.Parents)).Add("follow", strconv.FormatBool(q.FollowNamed)).Key()
 	var c contents
 	if _, ok, err := t.bd.cache.Lookup(key, &c); ok && err == nil {
+		t.bd.giveContents(key, c)
 		return c, nil
+	}
+	if c, ok := t.bd.shared.contents[key.Digest()]; ok {
+		t.bd.giveContents(key, c)
+		return c, t.bd.cache.Put(key, "content", c)
 	}
 	tree, err := t.open(ctx)
 	if err != nil {
@@ -115,6 +120,7 @@ func (t *sourceTree) contents(ctx context.Context, q buildcontext.Query) (conten
 	if c, _, _, err = digestOf(ctx, tree, q); err != nil {
 		return c, err
 	}
+	t.bd.giveContents(key, c)
 	return c, t.bd.cache.Put(key, "content", c)
 }
 

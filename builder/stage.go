@@ -201,21 +201,23 @@ func (sr *stageRun) do(ctx context.Context, s state, step *stages.Step, slot str
 }
 
 // attempt finds the step in the cache, waits for the process that is at it, or does it.
-func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slot string) (outcome, error) {
+func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slot string) (out outcome, err error) {
 	job, err := sr.jobFor(ctx, s, step)
 	if err != nil {
 		return outcome{}, err
 	}
 	defer job.close()
-	out := outcome{key: job.key.Digest()}
+	out = outcome{key: job.key.Digest()}
+	defer func() {
+		if err == nil {
+			sr.give(job.key, stepRecord{ID: out.layer.id, Lineage: lineageOf(s, job), Created: out.layer.created}, out.layer)
+		}
+	}()
 	slot = fmt.Sprintf("%s|%s|%s|%s", sr.project(), sr.stage.Name, slot, job.verb)
-	lineage := s.lineage()
-	if job.alone {
-		lineage = ""
-	}
+	lineage := lineageOf(s, job)
 	var found bool
 	if out.layer, out.reason, found = sr.lookup(job, lineage); found {
-		out.cached, out.reason = true, "same key"
+		out.cached, out.reason = true, firstOf(out.reason, "same key")
 		return out, nil
 	}
 	lock, err := sr.cache.Lock(ctx, job.key, sr.waiting("running this step"))
@@ -266,7 +268,15 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	return out, nil
 }
 
-// lookup takes a step from the cache if its layer is still there and was made upon the layers that lie below now.
+// lineageOf is what a step's record must say lies below it: nothing for COPY --link.
+func lineageOf(s state, job *job) string {
+	if job.alone {
+		return ""
+	}
+	return s.lineage()
+}
+
+// lookup asks the local cache, then those of --cache-from.
 func (sr *stageRun) lookup(job *job, lineage string) (*fsLayer, string, bool) {
 	if sr.opt.NoCache {
 		return nil, "--no-cache", false
@@ -274,6 +284,18 @@ func (sr *stageRun) lookup(job *job, lineage string) (*fsLayer, string, bool) {
 	if sr.filtered() {
 		return nil, "--no-cache-filter names this stage", false
 	}
+	l, reason, found := sr.lookupLocal(job, lineage)
+	if found {
+		return l, "", true
+	}
+	if l, from, ok := sr.adopt(job, lineage); ok {
+		return l, from, true
+	}
+	return nil, reason, false
+}
+
+// lookupLocal takes a step from the cache if its layer is still there and was made upon the layers that lie below now.
+func (sr *stageRun) lookupLocal(job *job, lineage string) (*fsLayer, string, bool) {
 	var rec stepRecord
 	_, ok, err := sr.cache.Lookup(job.key, &rec)
 	if err != nil || !ok {

@@ -33,6 +33,8 @@ type fsLayer struct {
 	diffID digest.Digest
 	fetch  fetcher
 
+	form string // of a step's layer that another machine packed: how
+
 	packing *packJob // of a step's layer that the image needs
 }
 

@@ -34,7 +34,7 @@ func openTrees(bd *build) (*trees, error) {
 	if !info.IsDir() {
 		return nil, &hinted{err: fmt.Errorf("build context %s is not a folder", bd.opt.Context), hint: "give the folder as CONTEXT and the Dockerfile with -f"}
 	}
-	tree, ignore, err := t.open(bd.opt.Context, bd.src.path, bd.opt.IgnoreFile)
+	tree, ignore, err := t.openMain()
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,8 @@
 //	sum, err := tree.Digest(ctx, sel, nil) // for the key of the step
 //	err = tree.Walk(ctx, sel.Sources[0].Matches[0], nil, copyEntry)
 //
+// Tree.Survey visits what is ignored as well, with the rule that decides, for reports about the ignore file.
+//
 // What it promises. Nothing outside the tree is read, whatever its links say
 // and whoever renames things meanwhile: named paths go through
 // internal/rootfs, walks by descriptor without following links. Only regular

@@ -39,6 +39,7 @@ type walker struct {
 	exclude *Ignore
 	fn      func(Entry) error
 	filter  func(rel string) (emit, enter bool) // nil: everything; looked at before anything is read
+	denied  func(path string, err error) bool   // says that a directory that cannot be opened is left out; nil: it is an error
 
 	frames []frame
 	path   []byte // absolute path of the entry at hand
@@ -271,6 +272,8 @@ func (w *walker) enter(v visit, hidden bool) error {
 	switch {
 	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%s: %w", shown, ErrChanged)
+	case err != nil && w.denied != nil && w.denied(shown, err):
+		return nil
 	case err != nil:
 		return &fs.PathError{Op: "open directory", Path: shown, Err: err}
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/net/publicsuffix"
+
+	"gobuild/internal/netguard"
 )
 
 // authorizer answers the challenges of one registry. It remembers what worked, per scope.
@@ -150,7 +151,7 @@ func (a *authorizer) tokenServer(realm string, cred credential) (*url.URL, error
 
 // sameDomain compares registrable domains; addresses and public suffixes (co.uk, github.io) have none.
 func sameDomain(a, b string) bool {
-	if isAddress(a) || isAddress(b) {
+	if netguard.IsAddress(a) || netguard.IsAddress(b) {
 		return false
 	}
 	da, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(strings.TrimSuffix(a, ".")))
@@ -159,11 +160,6 @@ func sameDomain(a, b string) bool {
 	}
 	db, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(strings.TrimSuffix(b, ".")))
 	return err == nil && da == db
-}
-
-func isAddress(host string) bool {
-	_, err := netip.ParseAddr(host)
-	return err == nil
 }
 
 func containsFold(list []string, s string) bool {

@@ -19,6 +19,8 @@ import (
 	"github.com/regclient/regclient/types/descriptor"
 	"github.com/regclient/regclient/types/manifest"
 	"github.com/regclient/regclient/types/ref"
+
+	"gobuild/internal/netguard"
 )
 
 // Config tells a Client how to reach registries. The zero value reaches public ones without credentials.
@@ -189,7 +191,7 @@ func (c *Client) connect(o *operation, h *host, name string) error {
 	conf.ReqConcurrent = maxRequests
 	if scheme == "http" {
 		conf.TLS = config.TLSDisabled
-		if hostname, _ := splitHost(name); !isLoopback(hostname) {
+		if hostname, _ := splitHost(name); !netguard.IsLoopback(hostname) {
 			c.cfg.Notice(fmt.Sprintf("registry %s: plain HTTP, nothing is encrypted", name))
 		}
 	}

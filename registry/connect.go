@@ -14,6 +14,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"gobuild/internal/netguard"
 )
 
 // scheme finds out how a registry speaks. It is https for all but loopback addresses and hosts listed as
@@ -21,7 +23,7 @@ import (
 // plain HTTP. A certificate that does not verify is no reason for that.
 func (c *Client) scheme(o *operation, name string) (string, error) {
 	hostname, port := splitHost(name)
-	if !isLoopback(hostname) && !c.isInsecure(name) {
+	if !netguard.IsLoopback(hostname) && !c.isInsecure(name) {
 		return "https", nil
 	}
 	if c.cfg.Transport != nil || c.proxied(name) {
@@ -49,7 +51,7 @@ func (c *Client) proxied(name string) bool {
 func (c *Client) probe(o *operation, address string) (string, error) {
 	ctx, cancel := context.WithTimeout(o.ctx, dialTime)
 	defer cancel()
-	conn, err := (&net.Dialer{Control: guard(notLinkLocal)}).DialContext(ctx, "tcp", address)
+	conn, err := (&net.Dialer{Control: netguard.Control(notLinkLocal)}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -111,7 +113,7 @@ func (c *Client) connections(name string) (links, func(), error) {
 }
 
 func (c *Client) transport(conf *tls.Config, check func(netip.Addr) error) *http.Transport {
-	dialer := &net.Dialer{Timeout: dialTime, KeepAlive: 30 * time.Second, Control: guard(check)}
+	dialer := &net.Dialer{Timeout: dialTime, KeepAlive: 30 * time.Second, Control: netguard.Control(check)}
 	return &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        conf,

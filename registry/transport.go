@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"gobuild/internal/netguard"
 )
 
 // endpoint is one registry: where it answers, how, and what it may be told. It is the
@@ -221,7 +223,7 @@ func (e *endpoint) via(req *http.Request) http.RoundTripper {
 	switch {
 	case e.own(req.URL):
 		return e.links.own
-	case e.private, e.insecure(req.URL.Host), e.proxied(req) && !isAddress(hostname) && !isLoopback(hostname):
+	case e.private, e.insecure(req.URL.Host), e.proxied(req) && !netguard.IsAddress(hostname) && !netguard.IsLoopback(hostname):
 		return e.links.open
 	}
 	return e.links.public

@@ -22,10 +22,13 @@ const childName = "gobuild-sandbox-init"
 const controlFD = 3
 
 // IsChild says whether a process with these arguments is a sandbox child: its main must call ChildMain before anything else.
-func IsChild(argv []string) bool { return len(argv) == 1 && argv[0] == childName }
+func IsChild(argv []string) bool { return len(argv) == 1 && argv[0] == childName || isProbe(argv) }
 
 // ChildMain is the life of a sandbox child. It never returns.
 func ChildMain() {
+	if isProbe(os.Args) {
+		unix.Exit(probeMain(os.Args))
+	}
 	runtime.LockOSThread()
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&[]byte("gobuild-init\x00")[0])), 0, 0, 0)
 	if unix.Gettid() != unix.Getpid() {

@@ -39,6 +39,8 @@
 //
 // A Runner is safe for concurrent use. It holds no lock while a step runs.
 //
+// Probe tells what this machine allows, by doing it, for a report: it decides nothing, and Run does not depend on it.
+//
 // # What it does not do
 //
 // It does not run without root: a child in a user namespace would have to make the mounts that the parent makes now

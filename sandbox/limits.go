@@ -35,6 +35,10 @@ const (
 	oomScoreAdj = 500
 	// initPids is added to a pids limit for the threads of the step's init, which is in the same cgroup.
 	initPids = 16
+	// probeTime bounds one attempt of Probe: all of them together take a tenth of a second where nothing is wrong.
+	probeTime = 5 * time.Second
+	// probeGrace is what an attempt that was told to stop may still take, before it is left to itself.
+	probeGrace = time.Second
 	// defaultShm is the size of /dev/shm, as the container engines have it.
 	defaultShm = 64 << 20
 )

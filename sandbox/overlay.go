@@ -22,7 +22,10 @@ import (
 func overlayOptions(userNS bool) []string {
 	o := []string{"metacopy=off", "redirect_dir=off", "index=off", "xino=off", "volatile"}
 	if userNS {
-		o = append(o, "userxattr") // overlayfs.rst, "User xattr": trusted.* cannot be written there, and rm would fail
+		// overlayfs.rst, "User xattr": trusted.* cannot be written there, and rm would fail. Off may mean to follow redirects
+		// that are there (CONFIG_OVERLAY_FS_REDIRECT_ALWAYS_FOLLOW), which is refused beside userxattr.
+		o[slices.Index(o, "redirect_dir=off")] = "redirect_dir=nofollow"
+		o = append(o, "userxattr")
 	}
 	return o
 }

@@ -51,11 +51,16 @@
 // directive and check comments are honoured. Two notices of our own have the
 // names NoticeUnusedBuildArg and NoticeLabsFeature.
 //
+// Rules that judge style and known traps have names that begin with Best. The
+// table of them is bestRules in best.go, a pure function each; Options.Best turns
+// them on, Options.Facts tells them of the build context. For those about RUN
+// shellscan.go splits scripts. docs/lint.md has a section for each rule.
+//
 // # What it does not do
 //
 // It does not resolve images, read the build context or run anything: builder
 // does, with the packages for each. Patterns of ignore files are interpreted by
 // package buildcontext (here only for CopyIgnoredFile); users and groups by name,
 // source paths and globs where files are copied; proxies, secrets and sockets
-// where commands run. The rules that judge style, named Best..., are not here.
+// where commands run.
 package stages

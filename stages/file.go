@@ -23,6 +23,7 @@ type ParseOptions struct {
 // plan it at once.
 type File struct {
 	name     string
+	src      []byte
 	escape   rune
 	labs     bool // the syntax directive asks for the labs channel
 	args     []instruction
@@ -54,7 +55,7 @@ func Parse(name string, src []byte, opt ParseOptions) (*File, error) {
 	if err := checkText(src); err != nil {
 		return nil, err
 	}
-	f := &File{name: name}
+	f := &File{name: name, src: src}
 	if err := f.readSyntax(src, opt); err != nil {
 		return nil, err
 	}
@@ -77,6 +78,10 @@ func Parse(name string, src []byte, opt ParseOptions) (*File, error) {
 	}
 	for _, node := range tree.AST.Children {
 		if err := f.add(node, lint); err != nil {
+			var e *Error
+			if errors.As(err, &e) {
+				e.Warnings = f.warnings
+			}
 			return nil, err
 		}
 	}

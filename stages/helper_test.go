@@ -24,6 +24,7 @@ func testBase(ref BaseRef) (Base, bool) {
 	img.Config.Env = []string{testPath}
 	img.Config.Cmd = []string{"sh"}
 	name, _, _ := strings.Cut(ref.Name, ":")
+	name, _, _ = strings.Cut(name, "@")
 	switch name {
 	case "busybox", "alpine", "docker-image":
 	case "bare":

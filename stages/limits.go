@@ -68,4 +68,13 @@ const (
 	// maxCause is how long a parser's message may be before it is cut: it may
 	// repeat a whole instruction.
 	maxCause = 400
+
+	// maxFix is how many lines a lint rule proposes.
+	maxFix = 50
+
+	// maxScratchSteps, maxLookBack and maxVolumes keep lint rules linear that
+	// look back from each instruction: past them they are silent.
+	maxScratchSteps = 200
+	maxLookBack     = 50
+	maxVolumes      = 20
 )

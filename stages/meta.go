@@ -208,6 +208,7 @@ func (s *state) volume(c *instructions.VolumeCommand) error {
 		return err
 	}
 	for _, name := range names {
+		s.named = append(s.named, path.Join("/", name))
 		cfg.Volumes[name] = struct{}{}
 		s.size += len(name) + 6
 	}

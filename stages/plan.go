@@ -78,6 +78,10 @@ type Base struct {
 	Digest digest.Digest // manifest digest
 	Image  Image         // its configuration
 	Dir    bool          // the named context is a plain directory: no configuration
+
+	// Unknown says that the image could not be had: a check goes on without its
+	// configuration, and rules that would need it are silent. Not for builds.
+	Unknown bool
 }
 
 // Step is one instruction that may change files. Exactly one of Run, Copy, Workdir is set.
@@ -190,6 +194,7 @@ type Warning struct {
 	Description string   `json:"description,omitempty"`
 	URL         string   `json:"url,omitempty"`
 	Message     string   `json:"message"`
+	Fix         []string `json:"fix,omitempty"` // lines to write instead, when they are known
 	Pos         Position `json:"pos,omitzero"`
 }
 
@@ -212,6 +217,8 @@ type Options struct {
 	Allow          []string           // --allow entitlements: network.host, security.insecure, ...
 	Ignore         []string           // patterns of the ignore file in force, for lint CopyIgnoredFile
 	IgnoreSyntax   bool               // --ignore-syntax
+	Best           BestRules          // which of our own lint rules are checked
+	Facts          ContextFacts       // what those rules know of the build context
 	AllStages      bool               // keep stages the target does not need (--skip-unused-stages=false, lint)
 }
 

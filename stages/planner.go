@@ -32,6 +32,7 @@ type planner struct {
 	stages   []*stage
 	byName   map[string]int // the last stage of each name
 	missing  map[BaseRef]struct{}
+	lines    []string // of the Dockerfile, see sourceLines
 }
 
 // Plan expands everything for one target and platform. It is called with the
@@ -387,6 +388,7 @@ func (p *planner) evaluate(target int) (*Plan, error) {
 		if err != nil {
 			return nil, err
 		}
+		p.lintBest(st, st.index == target)
 		if st.index == target {
 			last = out
 			continue

@@ -37,6 +37,10 @@ type state struct {
 	size    int              // of the image configuration so far, about
 	owned   struct{ labels, ports, volumes bool }
 
+	unknown bool     // the configuration of the base image is not known
+	seen    []linted // what our own lint rules look at
+	named   []string // by the VOLUME evaluated last
+
 	cmdSet      bool           // this stage has a CMD (B65)
 	workdirSet  bool           // some WORKDIR stood in this Dockerfile's chain (E19)
 	cmdAt       []parser.Range // E21
@@ -56,9 +60,11 @@ func (p *planner) run(st *stage) (*Stage, error) {
 		c := &st.commands[i]
 		st.at = c.cmd.Location()
 		st.lint = p.lint.WithMergedConfigFromComments(c.cmd.Comments())
+		shell, dir, steps := st.out.Image.Config.Shell, st.dir(), len(st.out.Steps)
 		if err := st.apply(c); err != nil {
 			return nil, c.fail(strings.ToUpper(c.cmd.Name()), err)
 		}
+		st.record(c, shell, dir, steps)
 		if st.size > maxConfig {
 			return nil, c.fail(strings.ToUpper(c.cmd.Name()), errConfigSize)
 		}
@@ -83,7 +89,7 @@ func (s *state) inherit(base *stage) {
 	s.out.Image.Config.OnBuild = nil
 	s.runsOn = base.runsOn
 	s.config, s.env, s.args = base.config.fork(), base.env.fork(), base.args.fork()
-	s.size, s.workdirSet = base.size, base.workdirSet
+	s.size, s.workdirSet, s.unknown = base.size, base.workdirSet, base.unknown
 	s.needs[base.index] = true
 	s.addPath()
 }
@@ -98,7 +104,11 @@ func (st *stage) fromImage(p *planner) error {
 	var img Image
 	switch src.Kind {
 	case SourceImage:
-		img = p.bases[ref].Image
+		base := p.bases[ref]
+		img = base.Image
+		if st.unknown = base.Unknown; st.unknown {
+			img = emptyImage(st.runsOn)
+		}
 		if err := checkBase(&img); err != nil {
 			return err
 		}
@@ -253,7 +263,7 @@ func (s *state) word(w string) (string, error) {
 
 // lintUnset is E20.
 func (s *state) lintUnset(unset map[string]struct{}) {
-	if len(unset) == 0 {
+	if len(unset) == 0 || s.unknown { // the base image may set them
 		return
 	}
 	for _, name := range sortedKeys(unset) {

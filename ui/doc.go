@@ -42,6 +42,11 @@
 //
 // where step is {"stage","number","total","text","line"}.
 //
+// # Reports of a check
+//
+// CheckText, CheckJSON, CheckSARIF and CheckAnnotations turn a builder.CheckResult
+// into what cmd/build writes to standard output. They escape as the printer does.
+//
 // # What it does not do
 //
 // It decides nothing: exit codes, flags, the environment and the standard

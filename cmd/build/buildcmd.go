@@ -32,6 +32,13 @@ and kaniko are known: those that cannot be obeyed say what to use.`,
 // build is gobuild build.
 func (a *app) build(ctx context.Context, args []string) error {
 	f := a.flags
+	format, check, err := checkWanted(f)
+	if err != nil {
+		return err
+	}
+	if check {
+		return a.check(ctx, args, format)
+	}
 	opt, err := a.buildOptions(f)
 	if err != nil {
 		return err
@@ -92,9 +99,13 @@ func (a *app) buildAndLoad(ctx context.Context, opt builder.Options, load *loade
 func planCommand() command {
 	return command{
 		name: "plan", group: "Building", args: "CONTEXT", short: "Show what a build would do, without doing it",
-		long: "Show the stages and steps of a build with all values expanded. It takes the flags of build.",
+		long: `Show the stages and steps of a build with all values expanded. It takes the flags of build.
+
+  gobuild plan --format=tree .                        what reads what, for people
+  gobuild plan --format=dot . | dot -Tsvg -o plan.svg   the graph of the stages for Graphviz
+  gobuild plan --format=json .                        everything, for programs`,
 		flags: func() []flagSpec {
-			out := flagSpec{name: "format", kind: kindString, arg: "FORMAT", text: "text or json"}
+			out := flagSpec{name: "format", kind: kindString, arg: "FORMAT", text: "text (default), tree, json, dot or mermaid"}
 			table := buildFlags()
 			for i := range table {
 				if table[i].name == out.name { // buildah's --format is about images
@@ -109,8 +120,11 @@ func planCommand() command {
 
 func (a *app) plan(ctx context.Context, args []string) (err error) {
 	format := a.flags.str("format")
-	if err := checkFormat(format, "text", "json"); err != nil {
+	if err := checkFormat(format, "text", "tree", "json", "dot", "mermaid"); err != nil {
 		return err
+	}
+	if _, check, err := checkWanted(a.flags); check || err != nil {
+		return errors.Join(err, hint(usagef("gobuild plan does not check"), "use gobuild check"))
 	}
 	opt, err := a.buildOptions(a.flags)
 	if err != nil {
@@ -129,8 +143,15 @@ func (a *app) plan(ctx context.Context, args []string) (err error) {
 	if err = errors.Join(err, b.Close()); err != nil {
 		return err
 	}
-	if format == "json" {
+	switch format {
+	case "json":
 		return a.printJSON(plan)
+	case "tree":
+		return a.printBytes([]byte(ui.Text(plan.Tree())))
+	case "dot":
+		return a.printBytes([]byte(ui.Text(plan.Dot())))
+	case "mermaid":
+		return a.printBytes([]byte(ui.Text(plan.Mermaid())))
 	}
 	return a.print(planLines(plan)...)
 }
@@ -182,11 +203,11 @@ func checkFormat(value string, allowed ...string) error {
 			return nil
 		}
 	}
-	later := map[string]bool{"dot": true, "mermaid": true, "sarif": true}
+	later := map[string]bool{"sarif": true}
 	if later[value] || strings.Contains(value, "{{") {
 		return hint(usagef("--format=%s is not supported yet", value), "use --format=json")
 	}
-	return hint(usagef("--format=%s: unknown format", value), "the formats are "+strings.Join(allowed, " and "))
+	return hint(usagef("--format=%s: unknown format", value), "the formats are "+strings.Join(allowed[:len(allowed)-1], ", ")+" and "+allowed[len(allowed)-1])
 }
 
 // printJSON writes v to standard output, indented.

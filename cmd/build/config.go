@@ -39,14 +39,18 @@ func (a *app) config(f flags) (builder.Config, error) {
 	if err != nil {
 		return builder.Config{}, err
 	}
-	for _, host := range f.list("insecure-registry") {
-		if host == "" || strings.ContainsAny(host, "/ \t@") {
-			return builder.Config{}, hint(usagef("--insecure-registry=%s: want a host", host), "e.g. --insecure-registry localhost:5000")
+	for _, flag := range []string{"insecure-registry", "registry-token-host"} {
+		for _, host := range f.list(flag) {
+			if host == "" || strings.ContainsAny(host, "/ \t@") {
+				return builder.Config{}, hint(usagef("--%s=%s: want a host", flag, host), "e.g. --"+flag+" localhost:5000")
+			}
 		}
 	}
 	return builder.Config{
 		Root:               root,
 		InsecureRegistries: f.list("insecure-registry"),
+		AllowPrivate:       f.is("allow-private"),
+		TokenHosts:         f.list("registry-token-host"),
 		DockerConfig:       auth,
 		CAFile:             ca,
 		Executable:         exe,

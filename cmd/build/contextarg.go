@@ -1,6 +1,8 @@
 package main
 
 import (
+	"archive/tar"
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -28,18 +30,22 @@ func (a *app) fillContext(opt *builder.Options, f flags, args []string) (cleanup
 	switch {
 	case arg == "-" && file == "-":
 		return cleanup, usagef("the context and the Dockerfile cannot both come from standard input")
-	case arg == "-" && file != "":
-		return cleanup, usagef("-f %s: with the context - the Dockerfile is standard input itself", file)
 	case arg == "-":
-		return a.stdinContext(opt)
+		return a.stdinContext(opt, file)
+	case isRemote(arg):
+		opt.ContextURL = arg
+	default:
+		opt.Context, err = contextDirectory(arg)
 	}
-	if opt.Context, err = contextDirectory(arg); err != nil {
+	if err != nil {
 		return cleanup, err
 	}
-	switch file {
-	case "":
-	case "-":
+	switch {
+	case file == "":
+	case file == "-":
 		opt.DockerfileText, err = a.stdinDockerfile()
+	case opt.ContextURL != "":
+		opt.Dockerfile = file // inside the context
 	default:
 		opt.Dockerfile, err = existingFile("file", file)
 	}
@@ -83,8 +89,6 @@ func isRemote(s string) bool {
 // contextDirectory checks the context argument.
 func contextDirectory(arg string) (string, error) {
 	switch {
-	case isRemote(arg):
-		return "", hint(usagef("context %s: git and http contexts are not supported yet", arg), "fetch it first, and give its directory")
 	case hasAnyPrefix(arg, "s3://", "gs://"):
 		return "", hint(usagef("context %s: buckets are not supported", arg), "fetch it first, and give its directory")
 	case hasAnyPrefix(arg, "tar://", "dir://"):
@@ -133,10 +137,24 @@ func directory(path string) (string, error) {
 	return abs, nil
 }
 
-// stdinContext is the context "-": a Dockerfile with an empty context.
-func (a *app) stdinContext(opt *builder.Options) (func() error, error) {
+// stdinContext is the context "-": an archive, or a Dockerfile with an empty context (FEATURES C8).
+func (a *app) stdinContext(opt *builder.Options, file string) (func() error, error) {
 	none := func() error { return nil }
-	text, err := a.stdinDockerfile()
+	if err := a.checkStdin(); err != nil {
+		return none, err
+	}
+	in := bufio.NewReader(a.stdin)
+	head, err := in.Peek(tarBlock)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return none, environmentf("read standard input: %w", err)
+	case isArchive(head):
+		opt.ContextTar, opt.Dockerfile = in, file
+		return none, nil
+	case file != "":
+		return none, usagef("-f %s: standard input is not an archive, so it is the Dockerfile itself", file)
+	}
+	text, err := readDockerfile(in)
 	if err != nil {
 		return none, err
 	}
@@ -151,21 +169,37 @@ func (a *app) stdinContext(opt *builder.Options) (func() error, error) {
 
 // stdinDockerfile reads a Dockerfile from standard input. It is never nil.
 func (a *app) stdinDockerfile() ([]byte, error) {
-	if isTerminal(a.stdin) {
-		return nil, hint(usagef("standard input is a terminal"), "gobuild - < Dockerfile")
-	}
-	data, err := readAtMost(a.stdin, "standard input", maxDockerfile)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err := a.checkStdin(); err != nil {
 		return nil, err
 	}
-	if isArchive(data) {
-		return nil, hint(usagef("a tar archive on standard input is not supported yet"), "unpack it, and give its directory")
+	data, err := readDockerfile(a.stdin)
+	if err == nil && isArchive(data) {
+		return nil, hint(usagef("standard input is an archive, and -f - wants a Dockerfile"), "give the context - for an archive")
+	}
+	return data, err
+}
+
+func (a *app) checkStdin() error {
+	if isTerminal(a.stdin) {
+		return hint(usagef("standard input is a terminal"), "gobuild - < Dockerfile")
+	}
+	return nil
+}
+
+// readDockerfile reads all of r within the bound. It is never nil without an error.
+func readDockerfile(r io.Reader) ([]byte, error) {
+	data, err := readAtMost(r, "standard input", maxDockerfile)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
 	}
 	if data == nil {
 		data = []byte{}
 	}
 	return data, nil
 }
+
+// tarBlock is the unit of a tar archive, and the size of its first header.
+const tarBlock = 512
 
 // isArchive says that data starts like a tar archive, plain or compressed in one of the usual forms.
 func isArchive(data []byte) bool {
@@ -174,6 +208,11 @@ func isArchive(data []byte) bool {
 			return true
 		}
 	}
-	const tarMagic = 257 // offset of "ustar" in a header, POSIX.1-1988
-	return len(data) >= tarMagic+5 && string(data[tarMagic:tarMagic+5]) == "ustar"
+	if len(data) < tarBlock {
+		return false
+	}
+	// By the header's checksum, which no text has: archives of before POSIX have no magic number. A first header that
+	// only describes the next one ends in the middle of something.
+	_, err := tar.NewReader(bytes.NewReader(data[:tarBlock])).Next()
+	return err == nil || errors.Is(err, tar.ErrInsecurePath) || errors.Is(err, io.ErrUnexpectedEOF)
 }

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,18 +71,15 @@ func TestC1_Context(t *testing.T) {
 		}
 	}
 	for args, text := range map[string]string{
-		"":                          "no context is given",
-		"plain":                     "gobuild -f plain DIRECTORY",
-		"nowhere/at/all":            "no such file",
-		"biuld":                     "did you mean gobuild build",
-		"a b":                       "one context is wanted",
-		"https://example.com/x.git": "not supported yet",
-		"git@example.com:x.git":     "not supported yet",
-		"github.com/a/b":            "not supported yet",
-		"s3://bucket/x":             "not supported",
-		"tar://x.tar":               "not supported yet",
-		"ctx -f missing":            "--file: stat",
-		"ctx -f https://x/y":        "not supported yet",
+		"":                   "no context is given",
+		"plain":              "gobuild -f plain DIRECTORY",
+		"nowhere/at/all":     "no such file",
+		"biuld":              "did you mean gobuild build",
+		"a b":                "one context is wanted",
+		"s3://bucket/x":      "not supported",
+		"tar://x.tar":        "not supported yet",
+		"ctx -f missing":     "--file: stat",
+		"ctx -f https://x/y": "not supported yet",
 	} {
 		_, _, err := contextOf(t, "", strings.Fields(args)...)
 		wantUsage(t, err, text)
@@ -123,31 +122,89 @@ func TestC8_StandardInput(t *testing.T) {
 	wantUsage(t, err, "longer than")
 }
 
-func TestC8_ArchivesOnStandardInputAreRecognised(t *testing.T) {
-	t.Chdir(t.TempDir())
-	var plain, zipped bytes.Buffer
-	w := tar.NewWriter(&plain)
-	if err := w.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o644}); err != nil {
+// tarOf is an archive with one empty Dockerfile, in a given form.
+func tarOf(t *testing.T, h tar.Header) string {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	h.Name, h.Mode = "Dockerfile", 0o644
+	if err := w.WriteHeader(&h); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
+	return buf.String()
+}
+
+// preposix is a header as tar wrote it before 1988: without a magic number.
+func preposix(t *testing.T) string {
+	t.Helper()
+	b := []byte(tarOf(t, tar.Header{}))
+	clear(b[257:512])
+	copy(b[148:156], "        ")
+	sum := 0
+	for _, c := range b[:512] {
+		sum += int(c)
+	}
+	copy(b[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return string(b)
+}
+
+func TestC8_ArchivesOnStandardInputAreTheContext(t *testing.T) {
+	t.Chdir(t.TempDir())
+	mkdir(t, "ctx")
+	plain := tarOf(t, tar.Header{})
+	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
-	if _, err := z.Write(plain.Bytes()); err != nil {
+	if _, err := z.Write([]byte(plain)); err != nil {
 		t.Fatal(err)
 	}
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for name, data := range map[string]string{
-		"tar": plain.String(), "gzip": zipped.String(), "bzip2": "BZh91AY&SY", "xz": "\xfd7zXZ\x00", "zstd": "\x28\xb5\x2f\xfd",
+		"tar": plain, "gzip": zipped.String(), "bzip2": "BZh91AY&SY", "xz": "\xfd7zXZ\x00", "zstd": "\x28\xb5\x2f\xfd",
+		"pax": tarOf(t, tar.Header{PAXRecords: map[string]string{"X.y": "z"}}), "before POSIX": preposix(t),
 	} {
-		_, _, err := contextOf(t, data, "-")
-		if err == nil {
-			t.Errorf("%s is taken for a Dockerfile", name)
+		opt, _, err := contextOf(t, data, "-", "-f", "sub/Dockerfile")
+		if err != nil || opt.ContextTar == nil || opt.Context != "" || opt.DockerfileText != nil || opt.Dockerfile != "sub/Dockerfile" {
+			t.Errorf("%s: %+v, %v", name, opt, err)
 			continue
 		}
-		wantUsage(t, err, "not supported yet")
+		if got, err := io.ReadAll(opt.ContextTar); err != nil || string(got) != data {
+			t.Errorf("%s: %d bytes are left of %d, %v", name, len(got), len(data), err)
+		}
+		_, _, err = contextOf(t, data, "ctx", "-f", "-")
+		wantUsage(t, err, "wants a Dockerfile")
+	}
+	for name, data := range map[string]string{"text": strings.Repeat("# text\n", 100), "zeros": strings.Repeat("\x00", 1024)} {
+		if opt, _, err := contextOf(t, data, "-"); err != nil || opt.ContextTar != nil || string(opt.DockerfileText) != data {
+			t.Errorf("%s: %v, %v", name, opt.ContextTar, err)
+		}
+	}
+}
+
+func TestC10_URLsAreContexts(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for args, want := range map[string]builder.Options{
+		"https://example.com/x.tar.gz":          {ContextURL: "https://example.com/x.tar.gz"},
+		"http://example.com/ -f sub/Dockerfile": {ContextURL: "http://example.com/", Dockerfile: "sub/Dockerfile"},
+		"http://example.com/x.tar -f -":         {ContextURL: "http://example.com/x.tar", DockerfileText: []byte("FROM scratch\n")},
+	} {
+		opt, _, err := contextOf(t, "FROM scratch\n", strings.Fields(args)...)
+		if err != nil || opt.ContextURL != want.ContextURL || opt.Dockerfile != want.Dockerfile || string(opt.DockerfileText) != string(want.DockerfileText) || opt.Context != "" {
+			t.Errorf("%s: %+v, %v", args, opt, err)
+		}
+	}
+	for _, arg := range []string{"https://example.com/x.git", "https://example.com/x.git#main:sub", "git://example.com/x", "git@example.com:x.git", "github.com/a/b"} {
+		opt, _, err := contextOf(t, "", arg)
+		if err != nil || opt.ContextURL != arg || opt.Context != "" {
+			t.Errorf("%s: %+v, %v", arg, opt, err)
+		}
+	}
+	mkdir(t, "github.com/a/b")
+	if opt, _, err := contextOf(t, "", "github.com/a/b"); err != nil || opt.ContextURL != "" || filepath.Base(opt.Context) != "b" {
+		t.Errorf("a folder that is here: %+v, %v", opt, err)
 	}
 }

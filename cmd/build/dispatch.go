@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,11 +26,11 @@ type command struct {
 // commands is the table of all commands (FEATURES N9), in the order of the help.
 func commands() []command {
 	return []command{
-		buildCommand(), planCommand(), runCommand(),
+		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(),
 		imagesCommand(), inspectCommand(), historyCommand(), tagCommand(), rmiCommand(),
 		pushCommand(), pullCommand(),
 		duCommand(), pruneCommand(),
-		versionCommand(),
+		doctorCommand(), versionCommand(),
 	}
 }
 
@@ -44,13 +45,12 @@ func commandNames() []string {
 // missing are the commands that gobuild will have, with what to use until then.
 func missing() map[string]string {
 	return map[string]string{
-		"check": "every build prints the warnings", "lint": "every build prints the warnings",
 		"diff": "compare the output of gobuild inspect", "untag": "use gobuild rmi",
 		"copy": "use gobuild pull, tag and push", "save": "use gobuild build -o type=oci,dest=FILE",
 		"load": "use --build-context NAME=oci-layout://DIR", "login": "use docker login, or write the file that --authfile names",
-		"logout": "use docker logout", "tags": "", "catalog": "", "context": "", "ps": "", "logs": "redirect standard error of the build",
+		"logout": "use docker logout", "tags": "", "catalog": "", "ps": "", "logs": "redirect standard error of the build",
 		"explain": "use gobuild build --explain", "report": "use --metadata-file",
-		"cache": "use gobuild du and gobuild prune", "debug": "use gobuild run IMAGE", "doctor": "",
+		"cache": "use gobuild du and gobuild prune", "debug": "use gobuild run IMAGE",
 		"record": "use --metadata-file", "executor": "use gobuild build",
 		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
 		"verify": "", "export-mount": "", "import-mount": "", "manifest": "", "buildx": "use gobuild build",
@@ -85,7 +85,9 @@ func resolve(args []string) (invocation, error) {
 		return resolveGroup(word, args[:i], args[i+1:])
 	case "help":
 		return resolveHelp(rest)
-	case "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+	case "completion":
+		return resolveCompletion(rest)
+	case cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
 		return invocation{name: word, args: rest}, nil
 	}
 	for _, c := range commands() {
@@ -102,6 +104,19 @@ func resolve(args []string) (invocation, error) {
 		}
 	}
 	return invocation{name: "build", args: args}, nil
+}
+
+// resolveCompletion checks the shell, of which cobra would say nothing.
+func resolveCompletion(args []string) (invocation, error) {
+	shells := []string{"bash", "zsh", "fish", "powershell"}
+	usage := "gobuild completion " + strings.Join(shells, "|")
+	if len(args) == 0 {
+		return invocation{}, hint(usagef("gobuild completion takes a shell"), usage)
+	}
+	if !strings.HasPrefix(args[0], "-") && !slices.Contains(shells, args[0]) {
+		return invocation{}, hint(usagef("there is no completion for %s", ui.Line(args[0])), usage)
+	}
+	return invocation{name: "completion", args: args}, nil
 }
 
 // resolveHelp checks the topic, which cobra would shrug at.

@@ -41,8 +41,10 @@ func TestN1_Commands(t *testing.T) {
 		{args: "buildx pruen", fail: "did you mean prune"},
 		{args: "buildx", fail: "a command is missing"},
 		{args: "cache verify", fail: "gobuild cache verify is not supported yet"},
-		{args: "doctor", fail: "gobuild doctor is not supported yet"},
-		{args: "lint .", fail: "gobuild lint is not supported yet"},
+		{args: "doctor", name: "doctor"},
+		{args: "explain", fail: "gobuild explain is not supported yet"},
+		{args: "lint .", name: "lint", rest: "."},
+		{args: "check --format=json .", name: "check", rest: "--format=json ."},
 	}
 	for _, tt := range tests {
 		inv, err := resolve(strings.Fields(tt.args))

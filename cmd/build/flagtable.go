@@ -80,6 +80,8 @@ func globalFlags() []flagSpec {
 		{name: "authfile", kind: kindString, arg: "FILE", text: "registry credentials (default $REGISTRY_AUTH_FILE, then $DOCKER_CONFIG/config.json)"},
 		{name: "ca", kind: kindString, arg: "FILE", text: "more certificate authorities for registries, PEM"},
 		{name: "insecure-registry", kind: kindList, arg: "HOST", text: "speak plain HTTP or unverified TLS with this registry"},
+		{name: "registry-token-host", kind: kindList, arg: "HOST", text: "a registry may have its credentials sent to this host for a token"},
+		{name: "allow-private", kind: kindBool, text: "let registries send us on to private addresses"},
 	}
 }
 
@@ -87,7 +89,7 @@ func globalFlags() []flagSpec {
 // to N8 and gobuild's own.
 func buildFlags() []flagSpec {
 	var all []flagSpec
-	for _, group := range [][]flagSpec{whatFlags(), resultFlags(), runFlags(), laterDockerFlags(), laterBuildahFlags(), laterOwnFlags(), noopFlags(), noFlags(), kanikoFlags()} {
+	for _, group := range [][]flagSpec{whatFlags(), resultFlags(), runFlags(), lintFlags(), laterDockerFlags(), laterBuildahFlags(), laterOwnFlags(), noopFlags(), noFlags(), kanikoFlags()} {
 		all = append(all, group...)
 	}
 	return all
@@ -109,6 +111,8 @@ func whatFlags() []flagSpec {
 		{name: "pull", kind: kindString, bare: "always", arg: "POLICY", text: "ask the registry for bases: missing (default), always, newer or never"},
 		{name: "no-cache", kind: kindBool, text: "run every step, whatever the cache holds"},
 		{name: "no-cache-filter", kind: kindList, arg: "STAGE", text: "run every step of these stages"},
+		{name: "cache-from", kind: kindList, arg: "REF|type=registry,ref=REF|type=local,src=DIR", text: "take steps from a cache that other machines fill"},
+		{name: "cache-to", kind: kindList, arg: "REF|type=...[,mode=max]", text: "put this build's steps there: those of the image, or with mode=max of all stages"},
 		{name: "jobs", kind: kindString, arg: "N", text: "RUN steps at a time (default the number of CPUs)"},
 		{name: "secret", kind: kindList, arg: "id=ID[,src=FILE|env=VAR]", text: "secret for RUN --mount=type=secret"},
 		{name: "ssh", kind: kindList, arg: "ID[=SOCKET]", text: "SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)"},

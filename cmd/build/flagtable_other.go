@@ -17,7 +17,7 @@ func laterList(name, text string) flagSpec {
 const (
 	useOneRun      = "join the RUN instructions in the Dockerfile"
 	useCompression = "use -o type=oci,dest=FILE with compression= and compression-level="
-	useStateCache  = "the cache is the state directory; share it with --root"
+	useStateCache  = "use --cache-from and --cache-to"
 	useInsecure    = "name the registry: --insecure-registry HOST"
 	useGroup       = "use --cgroup-parent with a limited group"
 	noAttestation  = "no attestation is made"
@@ -30,11 +30,6 @@ func laterDockerFlags() []flagSpec {
 		laterList("attest", noAttestation),
 		{name: "provenance", kind: kindString, does: later, text: noAttestation, decide: laterUnlessFalse(noAttestation)},
 		{name: "sbom", kind: kindString, does: later, text: noAttestation, decide: laterUnlessFalse(noAttestation)},
-		laterList("cache-from", useStateCache),
-		laterList("cache-to", useStateCache),
-		{name: "call", kind: kindString, does: later, text: "use gobuild plan to see what a build would do",
-			decide: anyOf([]string{"build"}, yes, later, "", "use gobuild plan to see what a build would do")},
-		laterBool("check", "every build prints the warnings"),
 		laterBool("squash", useOneRun),
 		laterBool("squash-all", useOneRun),
 		{name: "security-opt", kind: kindList, does: later, text: "the default profile is used", decide: securityOptVerdict},
@@ -117,7 +112,6 @@ func laterOwnFlags() []flagSpec {
 		laterList("device-write-iops", useGroup),
 		laterString("push-chunk", "the size is chosen by gobuild"),
 		laterBool("push-ignore-immutable-tag-errors", "push another tag"),
-		laterBool("allow-private", "fetch it first"),
 		laterString("debug-image", "use gobuild run"),
 		laterString("step-timeout", "use --timeout for the whole build"),
 		laterString("report", "use --metadata-file or --progress=rawjson"),

@@ -1,0 +1,176 @@
+package builder
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// userNSCheck is what building without root will rest on; as root nothing depends on it.
+func userNSCheck(m machine) Check {
+	f := m.facts
+	const name = "user namespaces"
+	switch {
+	case f.NewUserNS.OK() && f.UserMounts.OK() && (f.UserOver.OK() || !f.UserOver.Tried):
+		return ok(name, "can be made, with mounts and overlay; steps do not use them yet")
+	case f.NewUserNS.OK() && f.UserMounts.OK():
+		return Check{Name: name, State: StateLimited, Found: "can be made, with mounts", Why: f.UserOver.Why, Remedy: "name a state directory on ext4 or xfs with --root"}
+	}
+	c := Check{Name: name, State: StateMissing, Found: "refused", Why: f.NewUserNS.Why}
+	if !f.NewUserNS.Tried {
+		c.Found, c.Why = "not tried", "the attempts were stopped"
+	}
+	if f.NewUserNS.OK() {
+		c.State, c.Found, c.Why = StateLimited, "can be made, without mounts", f.UserMounts.Why
+	}
+	switch {
+	case f.AppArmor && f.UID != 0:
+		c.Why += ": AppArmor forbids unprivileged ones"
+		c.Remedy = "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with userns for gobuild"
+	case f.CloneOff && f.UID != 0:
+		c.Why += ": unprivileged ones are switched off"
+		c.Remedy = "sudo sysctl kernel.unprivileged_userns_clone=1"
+	case f.MaxUserNS == "0":
+		c.Why += ": none are allowed"
+		c.Remedy = "sudo sysctl user.max_user_namespaces=15000"
+	case f.Container != "" || f.PIDNS:
+		c.Remedy = "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined IMAGE"
+	case f.UID != 0:
+		c.Remedy = "sudo gobuild build ..."
+	default:
+		c.Remedy = "none is needed: steps run as root"
+	}
+	return c
+}
+
+// fewIDs is what an image's users and groups need at least: nobody is 65534.
+const fewIDs = 65535
+
+func subIDCheck(m machine) Check {
+	f := m.facts
+	const name = "subordinate ids"
+	if f.UID == 0 && !f.UserNS {
+		return ok(name, "not needed by root")
+	}
+	c := Check{Name: name, State: StateMissing, Found: "none", Remedy: fmt.Sprintf("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \"$(id -un %d)\"", f.UID)}
+	if f.UserNS {
+		c.Remedy = "map more ids into the user namespace around gobuild"
+	}
+	switch {
+	case f.SubUIDs == 0 || f.SubGIDs == 0:
+		c.Why = "/etc/subuid and /etc/subgid give this user no range, so files of other users cannot be made in a user namespace"
+		return c
+	case f.SubUIDs < fewIDs || f.SubGIDs < fewIDs:
+		c.State, c.Found = StateLimited, fmt.Sprintf("%d uids, %d gids", f.SubUIDs, f.SubGIDs)
+		c.Why = "images have users up to 65534"
+		return c
+	case f.Helpers["newuidmap"] == "" || f.Helpers["newgidmap"] == "":
+		c.Found = fmt.Sprintf("%d uids, %d gids", f.SubUIDs, f.SubGIDs)
+		c.Why, c.Remedy = "newuidmap and newgidmap are not installed, which put them to use", "sudo apt-get install uidmap"
+		return c
+	}
+	return ok(name, fmt.Sprintf("%d uids, %d gids, %s", f.SubUIDs, f.SubGIDs, f.Helpers["newuidmap"]))
+}
+
+// netHelperCheck and bridgeCheck are about networks apart from the host's, which RUN does not use yet.
+func netHelperCheck(m machine) Check {
+	f := m.facts
+	const name = "user-mode network"
+	var found []string
+	for _, helper := range []string{"pasta", "slirp4netns"} {
+		if path := f.Helpers[helper]; path != "" {
+			found = append(found, path)
+		}
+	}
+	const unused = "steps use the host's network or none, so nothing depends on it yet"
+	switch {
+	case len(found) == 0:
+		return Check{Name: name, State: StateMissing, Found: "no helper", Why: unused, Remedy: "apt-get install passt"}
+	case !f.Tun.OK():
+		return Check{Name: name, State: StateLimited, Found: strings.Join(found, ", "), Why: f.Tun.Why + "; " + unused, Remedy: "chmod 0666 /dev/net/tun (modprobe tun)"}
+	}
+	return ok(name, strings.Join(found, ", ")+"; "+unused)
+}
+
+func bridgeCheck(m machine) Check {
+	f := m.facts
+	const name = "bridge network"
+	const unused = "steps use the host's network or none, so nothing depends on it yet"
+	switch {
+	case !f.Bridge.OK() && slices.Contains(f.Missing, "CAP_SYS_ADMIN") && f.UID == 0:
+		return Check{Name: name, State: StateMissing, Found: "refused", Why: f.Bridge.Why + "; " + unused, Remedy: privileged(f)}
+	case !f.Bridge.OK():
+		return Check{Name: name, State: StateMissing, Found: "refused", Why: f.Bridge.Why + "; " + unused, Remedy: "modprobe bridge"}
+	case !f.NetFilter.OK():
+		return Check{Name: name, State: StateMissing, Found: "no packet filter", Why: f.NetFilter.Why + "; " + unused, Remedy: "modprobe nf_tables"}
+	case f.UID != 0:
+		return Check{Name: name, State: StateLimited, Found: "in namespaces of our own only", Why: "a user cannot join it to the host's network; " + unused, Remedy: "sudo gobuild build ..."}
+	case !f.Forwarding:
+		return Check{Name: name, State: StateLimited, Found: "bridge and packet filter", Why: "the machine forwards no packets; " + unused, Remedy: "sysctl net.ipv4.ip_forward=1"}
+	}
+	return ok(name, "bridge, packet filter, forwarding; "+unused)
+}
+
+func binfmtCheck(m machine) Check {
+	const name = "other platforms"
+	c := Check{Name: name, State: StateMissing, Found: "no handler", Remedy: "apt-get install qemu-user-static binfmt-support, or docker run --privileged --rm tonistiigi/binfmt --install all"}
+	var usable, unfixed []string
+	for _, h := range m.facts.Binfmt {
+		switch {
+		case !h.Enabled || !strings.HasPrefix(h.Name, "qemu-"):
+		case strings.Contains(h.Flags, "F"):
+			usable = append(usable, strings.TrimPrefix(h.Name, "qemu-"))
+		default:
+			unfixed = append(unfixed, strings.TrimPrefix(h.Name, "qemu-"))
+		}
+	}
+	switch {
+	case len(usable) > 0:
+		return ok(name, "RUN for "+strings.Join(usable, ", "))
+	case len(unfixed) > 0:
+		// binfmt-misc.rst, "F - fix binary": without it the interpreter is looked for in the step's root.
+		c.State, c.Found = StateLimited, "handlers for "+strings.Join(unfixed, ", ")
+		c.Why = "they lack the flag F, so the emulator would have to be in the image"
+	case !m.facts.BinfmtOn:
+		c.Why = "binfmt_misc is not mounted: RUN for another platform cannot run"
+		c.Remedy = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc, then " + c.Remedy
+	default:
+		c.Why = "RUN for another platform cannot run"
+	}
+	return c
+}
+
+func clockCheck(m machine) Check {
+	c := ok("clock", m.clock.now.UTC().Format(time.RFC3339))
+	const set = "timedatectl set-ntp true, or date -s TIME"
+	switch {
+	case m.clock.now.Year() < firstYear:
+		c.State, c.Why, c.Remedy = StateMissing, "it was never set: certificates of registries look invalid", set
+	case m.clock.now.Before(m.clock.binary.Add(-24 * time.Hour)):
+		c.State, c.Remedy = StateLimited, set
+		c.Why = "it is behind this program, which is of " + m.clock.binary.UTC().Format(time.DateOnly) + ": certificates of registries may look invalid"
+	case !m.clock.file.IsZero() && m.clock.now.Sub(m.clock.file).Abs() > clockSlack:
+		c.State, c.Remedy = StateLimited, "set the clocks of this machine and of the file server, or name a local directory with --root"
+		c.Why = fmt.Sprintf("the file system of the state directory is %s apart: what prune takes for old may not be", m.clock.now.Sub(m.clock.file).Abs().Round(time.Second))
+	}
+	return c
+}
+
+func resolverCheck(m machine) Check {
+	r := m.facts.Resolver
+	c := Check{Name: "resolver", State: StateLimited}
+	switch {
+	case r.Why != "":
+		c.State, c.Found, c.Why, c.Remedy = StateMissing, "no /etc/resolv.conf", r.Why, "name a server with --dns in builds"
+	case r.Loopback+r.Others == 0:
+		c.State, c.Found, c.Why, c.Remedy = StateMissing, "no name server", "/etc/resolv.conf names none", "name a server with --dns in builds"
+	case r.Others == 0:
+		c.Found = "name servers on loopback only"
+		c.Why = "a step reaches them in the host's network alone"
+		c.Remedy = "leave RUN its default network, or name a server with --dns"
+	default:
+		return ok(c.Name, fmt.Sprintf("name servers in /etc/resolv.conf: %d (not asked)", r.Loopback+r.Others))
+	}
+	return c
+}

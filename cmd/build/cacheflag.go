@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/tonistiigi/go-csvvalue"
+
+	"gobuild/builder"
+)
+
+// fillCaches parses every --cache-from and --cache-to (FEATURES I10).
+func (a *app) fillCaches(opt *builder.Options, f flags) error {
+	for _, s := range f.list("cache-from") {
+		c, err := cacheShare(s, false)
+		if err != nil {
+			return fmt.Errorf("--cache-from=%s: %w", s, err)
+		}
+		opt.CacheFrom = append(opt.CacheFrom, c)
+	}
+	for _, s := range f.list("cache-to") {
+		c, err := cacheShare(s, true)
+		if err != nil {
+			return fmt.Errorf("--cache-to=%s: %w", s, err)
+		}
+		opt.CacheTo = append(opt.CacheTo, c)
+	}
+	return nil
+}
+
+// cacheShare parses one place: CSV, or a bare reference for type=registry.
+func cacheShare(s string, export bool) (builder.CacheShare, error) {
+	var c builder.CacheShare
+	fields, err := csvvalue.Fields(s, nil)
+	if err != nil {
+		return c, usagef("%w", err)
+	}
+	if len(fields) == 1 && !strings.Contains(s, "=") {
+		fields = []string{"type=registry", "ref=" + s}
+	}
+	seen := map[string]bool{}
+	for _, field := range fields {
+		key, value, ok := strings.Cut(field, "=")
+		key = strings.ToLower(strings.TrimSpace(key))
+		if !ok || key == "" {
+			return c, usagef("%q is not key=value", field)
+		}
+		if seen[key] {
+			return c, usagef("key %s is given twice", key)
+		}
+		seen[key] = true
+		if err := setCacheKey(&c, key, value, export); err != nil {
+			return c, err
+		}
+	}
+	return c, checkCacheShare(c, export)
+}
+
+func setCacheKey(c *builder.CacheShare, key, value string, export bool) error {
+	switch {
+	case key == "type":
+		c.Type = value
+	case key == "ref":
+		c.Ref = value
+	case key == "src" && !export, key == "dest" && export:
+		abs, err := filepath.Abs(value)
+		if err != nil {
+			return environmentf("%s=%s: %w", key, value, err)
+		}
+		c.Dir = abs
+	case key == "tag":
+		c.Tag = value
+	case key == "mode" && export:
+		if value != "min" && value != "max" {
+			return usagef("mode=%s: want min or max", value)
+		}
+		c.Max = value == "max"
+	case key == "ignore-error" && export:
+		on, err := strconv.ParseBool(value)
+		if err != nil {
+			return usagef("ignore-error=%s: want true or false", value)
+		}
+		c.IgnoreError = on
+	case key == "oci-mediatypes" || key == "image-manifest":
+		if value != "true" {
+			return usagef("%s=%s: a cache is an OCI artifact", key, value)
+		}
+	default:
+		return cacheKeyError(key, export)
+	}
+	return nil
+}
+
+func cacheKeyError(key string, export bool) error {
+	known := []string{"type", "ref", "src", "tag"}
+	if export {
+		known = []string{"type", "ref", "dest", "tag", "mode", "ignore-error", "oci-mediatypes", "image-manifest"}
+	}
+	switch key {
+	case "compression", "compression-level", "force-compression":
+		return hint(usagef("%s= is not supported yet", key), "layers in a cache have the compression of -o")
+	case "digest", "reset":
+		return usagef("%s= is not supported yet", key)
+	case "registry.insecure":
+		return hint(usagef("registry.insecure= is not supported"), useInsecure)
+	}
+	if near := nearest(key, known); near != "" {
+		return hint(usagef("unknown key %q", key), "did you mean "+near+"?")
+	}
+	return hint(usagef("unknown key %q", key), "the keys are "+strings.Join(known, ", "))
+}
+
+func checkCacheShare(c builder.CacheShare, export bool) error {
+	folder := "src"
+	if export {
+		folder = "dest"
+	}
+	switch c.Type {
+	case "":
+		return usagef("type= is missing")
+	case "registry":
+		if c.Ref == "" {
+			return usagef("ref= is missing: which repository?")
+		}
+	case "local":
+		if c.Dir == "" {
+			return usagef("%s= is missing: which folder?", folder)
+		}
+	case "inline", "gha", "s3", "azblob":
+		return hint(usagef("type=%s is not supported yet", c.Type), "use type=registry,ref=HOST/NAME:TAG or type=local,"+folder+"=DIR")
+	default:
+		return hint(usagef("unknown type %q", c.Type), "the types are registry and local")
+	}
+	return nil
+}

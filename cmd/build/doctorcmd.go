@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+
+	"gobuild/builder"
+	"gobuild/ui"
+)
+
+func doctorCommand() command {
+	return command{
+		name: "doctor", group: "State", short: "Show what this machine offers to builds, and what it lacks",
+		long: `Try what builds need on this machine, in the state directory, and say of each capability
+whether it is there (ok, limited or missing), why, and what provides it. Nothing is left
+behind. It exits with 3 when a build with RUN cannot run.`,
+		flags: func() []flagSpec {
+			return []flagSpec{
+				{name: "json", kind: kindBool, text: "as JSON"},
+				{name: "cgroup-parent", kind: kindString, arg: "PATH", text: "control group to run steps below, as for build"},
+			}
+		},
+		run: (*app).doctor,
+	}
+}
+
+func (a *app) doctor(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		return hint(usagef("gobuild doctor takes no argument: a registry cannot be diagnosed yet"), "gobuild pull HOST/IMAGE tells how a registry answers")
+	}
+	cfg, err := a.config(a.flags)
+	if err != nil {
+		return err
+	}
+	d := builder.Doctor(ctx, cfg, builder.DoctorOptions{
+		TempDir: a.env.tempDir(), Path: a.helperPath(), CgroupParent: a.flags.str("cgroup-parent"),
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return a.showDiagnosis(d)
+}
+
+// helperPath is PATH with the places of system programs, which users often lack in theirs.
+func (a *app) helperPath() []string {
+	return append(filepath.SplitList(a.env["PATH"]), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin")
+}
+
+// showDiagnosis prints a diagnosis; the exit code says whether a RUN can run.
+func (a *app) showDiagnosis(d *builder.Diagnosis) error {
+	var err error
+	if a.flags.is("json") {
+		err = a.printJSON(d)
+	} else {
+		err = a.print(ui.Checks(d.Checks, a.resultTheme())...)
+	}
+	if err == nil && !d.CanRun {
+		return &statusError{exitEnvironment}
+	}
+	return err
+}
+
+// resultTheme is the colours of standard output, which only a terminal gets.
+func (a *app) resultTheme() ui.Theme {
+	if a.flags.is("no-color") || !isTerminal(a.stdout) {
+		return ui.Theme{}
+	}
+	return a.theme()
+}
