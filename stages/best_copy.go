@@ -345,7 +345,7 @@ func bestVolumeThenWrite(v *lintStage) []finding {
 	var volumes []volume
 	add := func(list []linted) {
 		for _, l := range list {
-			for _, name := range l.volumes {
+			for _, name := range l.volumes[:min(len(l.volumes), maxVolumes-len(volumes))] {
 				volumes = append(volumes, volume{name, l.pos.Start})
 			}
 		}
@@ -362,9 +362,7 @@ func bestVolumeThenWrite(v *lintStage) []finding {
 				break
 			}
 		}
-		if len(volumes) < maxVolumes {
-			add(v.list[i : i+1])
-		}
+		add(v.list[i : i+1])
 	}
 	return out
 }

@@ -232,7 +232,7 @@ func TestBestRules_BuildsWarnOfTheMarkedOnesOnly(t *testing.T) {
 
 func TestBestRules_TriggersOfABaseAreNotTheUsersFault(t *testing.T) {
 	t.Parallel()
-	src := "FROM busybox:1 AS a\nONBUILD RUN sudo x\nFROM a\nUSER 1\n"
+	src := "FROM busybox:1 AS a\nONBUILD RUN [\"sudo\", \"x\"]\nFROM a\nUSER 1\n"
 	if got := bestOf(t, "BestSudo", src, ContextFacts{}); len(got) > 0 {
 		t.Errorf("fires at %v", got)
 	}
@@ -294,5 +294,41 @@ func TestWarningsComeWithAParseError(t *testing.T) {
 	e := wantError(t, err, 3, "unknown instruction", "")
 	if len(e.Warnings) != 3 {
 		t.Errorf("warnings %+v", e.Warnings)
+	}
+}
+
+// The examples show how it is done: no rule may find anything there. The
+// stand-ins for base images leave the user to the images built on them.
+func TestBestRules_NoFalseAlarmInTheExamples(t *testing.T) {
+	t.Parallel()
+	for name, except := range map[string]string{
+		"httpserver/Dockerfile": "", "bases/busybox.Dockerfile": "BestNonRoot", "bases/golang.Dockerfile": "BestNonRoot",
+	} {
+		src, err := os.ReadFile("../examples/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Parse(name, src, ParseOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt := amd64()
+		opt.AllStages, opt.Best = true, BestAll
+		known := map[BaseRef]Base{}
+		plan, missing, err := f.Plan(opt, known)
+		for _, ref := range missing {
+			known[ref] = Base{Unknown: true}
+		}
+		if err == nil && plan == nil {
+			plan, _, err = f.Plan(opt, known)
+		}
+		if err != nil || plan == nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, w := range plan.Warnings {
+			if w.Rule != except {
+				t.Errorf("%s:%d: %s: %s", name, w.Pos.Start, w.Rule, w.Message)
+			}
+		}
 	}
 }

@@ -103,7 +103,7 @@ func TestHostileInputs(t *testing.T) {
 			repeat(5000, func(i int) string { return fmt.Sprintf("LABEL a=$m%d\n", i) }), ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			within(t, 3*time.Second, func() {
+			within(t, 3*slow*time.Second, func() {
 				_, err := planOf(tc.src, amd64())
 				if tc.text == "" {
 					if err != nil {
@@ -125,7 +125,7 @@ func TestH02_ChainIsPlannedInLinearTime(t *testing.T) {
 	chain := func(n int) string {
 		return "FROM busybox AS s0\n" + repeat(n-1, func(i int) string { return fmt.Sprintf("FROM s%d AS s%d\n", i, i+1) })
 	}
-	within(t, 2*time.Second, func() {
+	within(t, 2*slow*time.Second, func() {
 		if _, err := planOf(chain(maxInstructions), amd64()); err != nil {
 			t.Error(err)
 		}
