@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 
@@ -20,12 +19,12 @@ const fileWorkers = 4
 // fileJob is one regular file: its source is open, and so is its destination, new and empty.
 type fileJob struct {
 	entry buildcontext.Entry
-	src   *os.File
+	src   int // descriptors
 	out   int
 }
 
 func (j fileJob) close() error {
-	j.src.Close() // read only
+	_ = unix.Close(j.src) // read only
 	return unix.Close(j.out)
 }
 
@@ -95,13 +94,13 @@ func (cp *copier) fileEntry(e buildcontext.Entry, name, target string) error {
 		}
 		return cp.link(first, int(cp.dir.Fd()), name)
 	}
-	src, err := e.Open()
+	src, err := e.OpenFD()
 	if err != nil {
 		return err
 	}
 	job := fileJob{entry: e, src: src}
 	if job.out, err = cp.newFile(int(cp.dir.Fd()), name); err != nil {
-		src.Close()
+		_ = unix.Close(src)
 		return err
 	}
 	if e.Info.Nlink > 1 {
@@ -127,10 +126,10 @@ func (cp *copier) writeFile(j fileJob, buf []byte) error {
 
 func (cp *copier) fill(j fileJob, buf []byte) error {
 	e := j.entry
-	if err := pour(cp.ctx, j.out, int(j.src.Fd()), e.Info.Size, buf); err != nil {
+	if err := pour(cp.ctx, j.out, j.src, e.Info.Size, buf); err != nil {
 		return err
 	}
-	if err := e.CheckUnchanged(j.src); err != nil {
+	if err := e.CheckUnchangedFD(j.src); err != nil {
 		return err
 	}
 	uid, gid := cp.ids(e.Info)
@@ -165,13 +164,13 @@ func (cp *copier) create(fd int, name string, fill func(out int) error) error {
 }
 
 // copyXattrs copies what a layer may carry. Few files have any, and one call says so.
-func copyXattrs(src *os.File, out int) error {
+func copyXattrs(src, out int) error {
 	var buf [1024]byte
-	n, err := unix.Flistxattr(int(src.Fd()), buf[:])
+	n, err := unix.Flistxattr(src, buf[:])
 	list := buf[:max(n, 0)]
 	if errors.Is(err, unix.ERANGE) {
 		list = make([]byte, 64<<10) // the kernel's own limit, XATTR_LIST_MAX
-		if n, err = unix.Flistxattr(int(src.Fd()), list); err == nil {
+		if n, err = unix.Flistxattr(src, list); err == nil {
 			list = list[:n]
 		}
 	}
@@ -184,7 +183,7 @@ func copyXattrs(src *os.File, out int) error {
 	all := map[string][]byte{}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
 		value := make([]byte, 64<<10) // XATTR_SIZE_MAX
-		n, err := unix.Fgetxattr(int(src.Fd()), name, value)
+		n, err := unix.Fgetxattr(src, name, value)
 		if err != nil {
 			continue // vanished, or not ours to read: then not ours to copy
 		}

@@ -163,10 +163,14 @@ func (bd *build) checkout(ctx context.Context, repo gitSource, dir string) (*roo
 			return nil, err
 		}
 	}
-	bd.em.emit(Event{Type: EventTransfer, Text: "fetch " + repo.Remote})
 	if err := bd.remote.GitFetch(ctx, repo.Git, repo.commit, bare, repo.auth); err != nil {
 		return nil, err
 	}
+	size, _, err := diskSize(bare)
+	if err != nil {
+		return nil, err
+	}
+	bd.em.emit(Event{Type: EventTransfer, Text: "fetch " + repo.Remote, Bytes: size, Total: size})
 	secs, err := bd.remote.GitTime(ctx, repo.Git, repo.commit, bare)
 	if err != nil {
 		return nil, err

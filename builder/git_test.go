@@ -79,7 +79,7 @@ func (g *gitServer) commit(files ...string) string {
 
 func TestB57_AddGit(t *testing.T) {
 	g := newGitServer(t)
-	first := g.commit("f", "1", "sub/deep/x", "22", "link", "-> f", "out", "-> /etc", "od*d/y", "4444")
+	first := g.commit("f", "1", "sub/deep/x", "22", "link", "-> f", "out", "-> /etc", "od*d/y", "4444", "odxd/z", "1")
 	for _, tc := range []struct{ name, add, want string }{
 		{"a folder of a commit", "ADD URL#" + first + ":sub /s", lines("s 0755 0:0 /", "s/deep 0755 0:0 /", "s/deep/x 0755 0:0 2")},
 		{"a folder with an odd name", "ADD URL#:od*d /s", lines("s 0755 0:0 /", "s/y 0755 0:0 4")},
@@ -111,7 +111,7 @@ func TestB57_AddGit(t *testing.T) {
 				t.Errorf("%s is of %v", h.Name, h.ModTime)
 			}
 		}
-		if n != 9 {
+		if n != 11 {
 			t.Errorf("%d files", n)
 		}
 	})

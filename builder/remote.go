@@ -166,7 +166,9 @@ func (bd *build) fetchURL(ctx context.Context, url, checksum string) (httpRecord
 	}
 	in := &intake{store: bd.store, checksum: digest.Digest(checksum)}
 	defer in.abort()
-	req := remote.Request{URL: url, Open: in.open, Progress: bd.progressOf("fetch " + remote.Redact(url))}
+	req := remote.Request{URL: url, Open: in.open, Progress: bd.progressOf("fetch " + remote.Redact(url)), Waiting: func(why error, wait time.Duration) {
+		bd.notice(fmt.Sprintf("%s could not be fetched (%v): trying again in %s", remote.Redact(url), why, wait.Round(time.Second)))
+	}}
 	if have {
 		req.Known = remote.Validators{ETag: known.ETag, LastModified: known.Changed}
 	}

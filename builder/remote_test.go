@@ -281,6 +281,9 @@ func TestB56_AFileKnownWithoutAChecksumServesOne(t *testing.T) {
 	if asked, _ := w.counts(); asked != 0 {
 		t.Errorf("asked %d times", asked)
 	}
+	p.write("Dockerfile", "FROM scratch\nADD --checksum="+digest.FromString("two").String()+" "+w.URL+"/f /f")
+	_, err := p.build() // what is known has another
+	wantCategory(t, err, CategoryRemote, digest.FromString("one").String())
 }
 
 func TestB56_WrongChecksum(t *testing.T) {

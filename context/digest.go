@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -142,8 +142,8 @@ type job struct {
 	info   Info
 	print  fingerprint
 	digest [sha256.Size]byte
-	file   *os.File // to be read by a worker
-	entry  Entry    // with Dir and Xattrs invalid
+	file   int   // open, to be read by a worker
+	entry  Entry // with Dir and Xattrs invalid
 	header []byte
 	done   chan struct{} // nil: digest is known
 	err    error
@@ -239,7 +239,7 @@ func (d *digester) job(e Entry) (*job, error) {
 		d.remember(j, began)
 		return j, nil
 	}
-	j.file, err = e.Open()
+	j.file, err = e.OpenFD()
 	if err != nil {
 		return nil, err
 	}
@@ -257,19 +257,19 @@ func (d *digester) remember(j *job, began time.Time) {
 
 // hashFile reads a file to its end. It closes the file.
 func (d *digester) hashFile(j *job, buf []byte) error {
-	defer j.file.Close()
+	defer unix.Close(j.file)
 	began := d.t.opt.Now()
 	d.t.hashed.Add(1)
 	content := sha256.New()
 	// One byte more than the size shows a file that grew; one that grows without end is not read on.
-	n, err := io.CopyBuffer(struct{ io.Writer }{content}, io.LimitReader(struct{ io.Reader }{j.file}, j.info.Size+1), buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{content}, io.LimitReader(fdReader(j.file), j.info.Size+1), buf)
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "read", Path: j.entry.Path, Err: err}
 	}
 	if n != j.info.Size {
 		return fmt.Errorf("%s: %w", j.entry.Path, ErrChanged)
 	}
-	if err := j.entry.CheckUnchanged(j.file); err != nil {
+	if err := j.entry.CheckUnchangedFD(j.file); err != nil {
 		return err
 	}
 	h := sha256.New()
@@ -278,6 +278,24 @@ func (d *digester) hashFile(j *job, buf []byte) error {
 	j.digest = [sha256.Size]byte(h.Sum(nil))
 	d.remember(j, began)
 	return nil
+}
+
+// fdReader reads a descriptor.
+type fdReader int
+
+func (r fdReader) Read(p []byte) (int, error) {
+	for {
+		n, err := unix.Read(int(r), p)
+		switch {
+		case err == unix.EINTR: //nolint:errorlint // raw errno on the hot path
+			continue
+		case err != nil:
+			return 0, err
+		case n == 0 && len(p) > 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
 }
 
 // header spells the attributes of an entry; a file's content digest follows it.

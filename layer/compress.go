@@ -17,6 +17,9 @@ const (
 	// The block size decides the bytes, so it is fixed for ever: another one
 	// would give another digest for the same layer.
 	gzipBlock = 1 << 20
+	// Input of fewer bytes is one block, whatever the block size, and so has the
+	// same bytes with this one.
+	gzipSmall = 64 << 10
 	// Blocks in flight cost 4 MB each and more than this many cores have not
 	// been seen to help.
 	gzipMaxBlocks = 8
@@ -92,17 +95,59 @@ func newGzip(w io.Writer, level int) (io.WriteCloser, error) {
 	case ExplicitZero:
 		level = pgzip.NoCompression
 	}
-	zw, err := pgzip.NewWriterLevel(w, level)
-	if err != nil {
-		return nil, err
+	if level != pgzip.NoCompression && (level < pgzip.BestSpeed || level > pgzip.BestCompression) {
+		return nil, fmt.Errorf("gzip level %d", level)
 	}
+	return &gzipWriter{w: w, level: level}, nil
+}
+
+// gzipWriter is a pgzip.Writer that is made when it is known whether the input
+// is small. The layers of most steps are, and the megabyte buffers of a writer
+// for large ones cost more than all the rest of such a layer.
+type gzipWriter struct {
+	w     io.Writer
+	level int
+	held  []byte
+	zw    *pgzip.Writer // nil while all input is held
+}
+
+func (g *gzipWriter) Write(p []byte) (int, error) {
+	if g.zw == nil {
+		if len(g.held)+len(p) < gzipSmall {
+			g.held = append(g.held, p...)
+			return len(p), nil
+		}
+		if err := g.start(gzipBlock, min(runtime.GOMAXPROCS(0), gzipMaxBlocks)); err != nil {
+			return 0, err
+		}
+	}
+	return g.zw.Write(p)
+}
+
+func (g *gzipWriter) Close() error {
+	if g.zw == nil {
+		if err := g.start(gzipSmall, 1); err != nil {
+			return err
+		}
+	}
+	return g.zw.Close()
+}
+
+func (g *gzipWriter) start(block, blocks int) error {
+	zw, err := pgzip.NewWriterLevel(g.w, g.level)
+	if err != nil {
+		return err
+	}
+	g.zw = zw
 	// Otherwise the header is left as it is: no name, OS 255 ("unknown"). Zero
 	// is "no time" (RFC 1952, 2.3.1), which pgzip makes of this one only.
 	zw.ModTime = time.Unix(0, 0)
-	if err := zw.SetConcurrency(gzipBlock, min(runtime.GOMAXPROCS(0), gzipMaxBlocks)); err != nil {
-		return nil, err
+	if err := zw.SetConcurrency(block, blocks); err != nil {
+		return err
 	}
-	return zw, nil
+	_, err = zw.Write(g.held)
+	g.held = nil
+	return err
 }
 
 func newZstd(w io.Writer, level int) (io.WriteCloser, error) {

@@ -369,6 +369,39 @@ func manyFiles(tb testing.TB, n, perDir int) string {
 	return dir
 }
 
+func TestH15_SmallGzipHasTheBytesOfLarge(t *testing.T) {
+	t.Parallel()
+	data := make([]byte, gzipBlock+gzipSmall)
+	for i := range data {
+		data[i] = byte(i*i>>7) & 31
+	}
+	for _, level := range []int{ExplicitZero, 0, 1, 6, 9} {
+		for _, size := range []int{0, 1, tarEnd, gzipSmall - 1, gzipSmall, gzipSmall + 1, gzipBlock, len(data)} {
+			var want bytes.Buffer
+			large := &gzipWriter{w: &want, level: max(level, 0)}
+			if level == 0 {
+				large.level = gzipDefaultLevel
+			}
+			must(t, large.start(gzipBlock, 2))
+			_, err := large.Write(data[:size])
+			must(t, errors.Join(err, large.Close()))
+
+			var got bytes.Buffer
+			zw, err := newGzip(&got, level)
+			must(t, err)
+			for rest := data[:size]; len(rest) > 0 && err == nil; {
+				n := min(len(rest), 30_000)
+				_, err = zw.Write(rest[:n])
+				rest = rest[n:]
+			}
+			must(t, errors.Join(err, zw.Close()))
+			if !bytes.Equal(got.Bytes(), want.Bytes()) {
+				t.Errorf("level %d, %d bytes: %d bytes, want the %d of a writer for large layers", level, size, got.Len(), want.Len())
+			}
+		}
+	}
+}
+
 func TestH15_GoldenDigests(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

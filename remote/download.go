@@ -288,7 +288,7 @@ func (d *download) copy(r io.Reader) error {
 		d.done += int64(n)
 		d.progress(false)
 		switch {
-		case errors.Is(err, io.EOF) && d.total >= 0 && d.done < d.total:
+		case errors.Is(err, io.EOF) && d.total >= 0 && d.done != d.total:
 			return io.ErrUnexpectedEOF
 		case errors.Is(err, io.EOF):
 			d.res.Size = d.done

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -76,6 +77,8 @@ func remedy(e *Error) string {
 		return "install git"
 	case errors.As(e.Err, &refused):
 		return refused.hint
+	case strings.Contains(e.Err.Error(), "returned error: 30"): // git's words, whatever the language is set to
+		return "the repository has moved: use its new address"
 	case errors.As(e.Err, &unknown):
 		return "trust the server's certificate authority with --ca FILE"
 	case errors.As(e.Err, &wrongName):

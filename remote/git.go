@@ -74,7 +74,12 @@ func (c *Client) askCommit(ctx context.Context, g Git, auth GitAuth) (string, er
 	if err != nil {
 		return "", err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.times.git, errSlow)
+	defer cancel()
 	out, err := run.output(ctx, args...)
+	if errors.Is(context.Cause(ctx), errSlow) {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, errSlow)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestC9_GitAddresses(t *testing.T) {
@@ -140,7 +141,7 @@ func newRepository(t *testing.T, smart bool) *repository {
 	}
 	r.git(t, "init", "-q", "-b", "main")
 	r.write(t, "f", "one")
-	r.write(t, ".gitattributes", "secret export-ignore\nf export-subst\n")
+	r.write(t, ".gitattributes", "secret export-ignore export-subst\n")
 	r.write(t, "secret", "$Format:%H$")
 	r.first = r.commit(t, "first")
 	r.git(t, "tag", "-a", "-m", "tag", "v1")
@@ -153,7 +154,7 @@ func newRepository(t *testing.T, smart bool) *repository {
 }
 
 func (r *repository) serve(t *testing.T, path string, smart bool) {
-	var handler http.Handler = http.FileServer(http.Dir(r.dir))
+	handler := http.FileServer(http.Dir(r.dir))
 	if smart {
 		handler = &cgi.Handler{
 			Path: path, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + r.dir, "GIT_HTTP_EXPORT_ALL=1"}, Stderr: io.Discard,
@@ -320,6 +321,24 @@ func TestR20_GitFollowsNoRedirects(t *testing.T) {
 	g, _ := ParseGit(s.URL + "/x.git")
 	if _, err := c.GitCommit(t.Context(), g, GitAuth{}); err == nil || s.count() == 0 || len(r.auth) != 0 {
 		t.Errorf("asked %d times, followed %d times, %v", s.count(), len(r.auth), err)
+	}
+}
+
+func TestGitThatDoesNotAnswerIsEnded(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	s := serve(t, false, func(_ http.ResponseWriter, req *http.Request) {
+		select {
+		case <-release:
+		case <-req.Context().Done():
+		}
+	})
+	t.Cleanup(func() { close(release) })
+	c, _ := client(t, Config{})
+	c.times.git = 200 * time.Millisecond
+	g, _ := ParseGit(s.URL + "/a.git")
+	if _, err := c.GitCommit(t.Context(), g, GitAuth{}); !errors.Is(err, errSlow) || !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
 	}
 }
 

@@ -43,6 +43,8 @@ const (
 	maxGitOutput = 1 << 20
 	// maxSaid bounds what is kept of git's error messages.
 	maxSaid = 4 << 10
+	// gitAskTime bounds asking for a ref: connecting, TLS and one or two answers.
+	gitAskTime = 60 * time.Second
 	// gitEndTime is how long git's helpers may hold its pipes open after it was ended.
 	gitEndTime = 5 * time.Second
 	// copyBuffer is the unit in which a body is copied.

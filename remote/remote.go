@@ -36,7 +36,7 @@ type Client struct {
 }
 
 // times are the bounds on waiting.
-type times struct{ dial, answer, idle time.Duration }
+type times struct{ dial, answer, idle, git time.Duration }
 
 // New returns a Client. It does no I/O.
 func New(cfg Config) (*Client, error) {
@@ -55,7 +55,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "gobuild"
 	}
-	return &Client{cfg: cfg, times: times{dialTime, answerTime, idleTime}, sleep: sleep}, nil
+	return &Client{cfg: cfg, times: times{dialTime, answerTime, idleTime, gitAskTime}, sleep: sleep}, nil
 }
 
 // Close closes idle connections. Running calls are not ended.
@@ -86,6 +86,8 @@ type Request struct {
 	Open func() (io.Writer, error)
 	// Progress, if set, is told how much came of how much (-1: unknown), from the goroutine of Fetch.
 	Progress func(done, total int64)
+	// Waiting, if set, is told why a try failed and how long it is to the next.
+	Waiting func(why error, wait time.Duration)
 }
 
 // Result is what came.
@@ -114,7 +116,11 @@ func (c *Client) Fetch(ctx context.Context, req Request) (Result, error) {
 			err = fmt.Errorf("%w: given up after %d tries: %w", ErrUnavailable, try, err)
 			break
 		}
-		if err = c.sleep(ctx, c.pause(try, err)); err != nil {
+		wait := c.pause(try, err)
+		if req.Waiting != nil {
+			req.Waiting(err, wait)
+		}
+		if err = c.sleep(ctx, wait); err != nil {
 			return Result{}, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -202,7 +203,15 @@ func TestJ8_WhatMayPassIsTriedAgain(t *testing.T) {
 	}
 	s := serve(t, false, status(503))
 	c, waits := client(t, Config{})
-	_, _, _, err := fetch(t, c, Request{URL: s.URL})
+	var told []time.Duration
+	_, _, _, err := fetch(t, c, Request{URL: s.URL, Waiting: func(why error, wait time.Duration) {
+		if told = append(told, wait); !errors.Is(why, ErrStatus) {
+			t.Errorf("told about %v", why)
+		}
+	}})
+	if !slices.Equal(told, *waits) {
+		t.Errorf("told about waits of %v, waited %v", told, *waits)
+	}
 	if !errors.Is(err, ErrUnavailable) || s.count() != 5 || len(*waits) != 4 || !strings.Contains(err.Error(), "given up after 5 tries") {
 		t.Errorf("%v after %d requests, waits of %v", err, s.count(), *waits)
 	}
@@ -251,6 +260,24 @@ func rest(body, etag string) http.HandlerFunc {
 	}
 }
 
+// part answers with a piece of a file, right or wrong.
+func part(body, where string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Range", where)
+		w.WriteHeader(http.StatusPartialContent)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+func TestJ8_APartOfTheRestIsNotTheEnd(t *testing.T) {
+	t.Parallel()
+	s := serve(t, false, cut("hello ", 11, "ETag", `"v1"`), part("wo", "bytes 6-7/11"), rest("hello world", `"v1"`))
+	c, _ := client(t, Config{})
+	if body, opened, _, err := fetch(t, c, Request{URL: s.URL}); err != nil || body != "hello world" || opened != 1 {
+		t.Errorf("%q, begun %d times, %v", body, opened, err)
+	}
+}
+
 func TestJ8_ABrokenDownloadGoesOn(t *testing.T) {
 	t.Parallel()
 	s := serve(t, false, cut("hello ", 11, "ETag", `"v1"`), rest("hello world", `"v1"`))
@@ -270,7 +297,7 @@ func TestJ8_ABrokenDownloadStartsOverWhenTheFileMayBeAnother(t *testing.T) {
 		"changed":           {cut("hello ", 11, "ETag", `"v1"`), rest("HELLO WORLD", `"v2"`)},
 		"no validator":      {cut("hello ", 11), text("HELLO WORLD")},
 		"weak validator":    {cut("hello ", 11, "ETag", `W/"v1"`), text("HELLO WORLD")},
-		"other part":        {cut("hello ", 11, "ETag", `"v1"`), status(206, "Content-Range", "bytes 3-10/11"), text("HELLO WORLD")},
+		"other part":        {cut("hello ", 11, "ETag", `"v1"`), part("lo wo", "bytes 3-7/11"), text("HELLO WORLD")},
 		"no such part":      {cut("hello ", 11, "ETag", `"v1"`), status(416), text("HELLO WORLD")},
 		"modified just now": {cut("hello ", 11, "Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT", "Date", "Wed, 21 Oct 2015 07:28:00 GMT"), text("HELLO WORLD")},
 	} {
@@ -412,8 +439,9 @@ func TestBodiesAreBounded(t *testing.T) {
 		},
 	} {
 		s := serve(t, false, answer)
-		if body, _, _, err := fetch(t, c, Request{URL: s.URL}); !errors.Is(err, ErrTooLarge) || len(body) > 10 || len(*waits) != 0 {
-			t.Errorf("%s: %q, %v", name, body, err)
+		body, opened, _, err := fetch(t, c, Request{URL: s.URL})
+		if !errors.Is(err, ErrTooLarge) || len(body) > 10 || len(*waits) != 0 || name == "promised" && opened != 0 {
+			t.Errorf("%s: %q, begun %d times, %v", name, body, opened, err)
 		}
 	}
 	s := serve(t, false, text(strings.Repeat("x", 10)))

@@ -21,6 +21,9 @@ const (
 	drainBytes = 1 << 20
 	// defaultKillDelay is the time a cancelled step has between TERM and KILL.
 	defaultKillDelay = 10 * time.Second
+	// defaultSpares is how many children wait for a step. A child takes longer to start than a short step runs: with one, steps
+	// that follow each other wait for it.
+	defaultSpares = 2
 	// exitTime is how long an init that has reported its result may take to exit before it is killed.
 	exitTime = 10 * time.Second
 	// maxResolv bounds what is read of the host's resolv.conf.

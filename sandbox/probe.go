@@ -298,6 +298,7 @@ func (p *prober) network() {
 // thing that happens before its start.
 func (p *prober) steps() {
 	if p.dir == "" {
+		p.limitsWithoutSteps()
 		return
 	}
 	r, err := New(Config{Executable: p.cfg.Executable, CgroupParent: p.cfg.CgroupParent, KillDelay: probeGrace})

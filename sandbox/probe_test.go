@@ -82,6 +82,9 @@ func groupsNow(t *testing.T) []string {
 func TestN10_ProbeWithoutADirectorySaysSo(t *testing.T) {
 	t.Parallel()
 	f := probeHere(t, "")
+	if len(f.Cgroup.Controllers) != len(probedLimits()) {
+		t.Errorf("controllers: %+v", f.Cgroup)
+	}
 	if f.Step.Tried || f.Step.Why == "" || f.Overlay.Tried {
 		t.Errorf("step %+v, overlay %+v", f.Step, f.Overlay)
 	}

@@ -41,7 +41,7 @@ func New(cfg Config) (*Runner, error) {
 		return nil, &SetupError{Op: "prepare sandbox", Kind: ErrUnsupported, Detail: "running steps without root"}
 	}
 	if cfg.Spares == 0 {
-		cfg.Spares = 1
+		cfg.Spares = defaultSpares
 	}
 	if cfg.KillDelay == 0 {
 		cfg.KillDelay = defaultKillDelay
@@ -93,11 +93,17 @@ func (r *Runner) refill() {
 			usable++
 		}
 	}
-	if r.closed || usable >= r.cfg.Spares {
+	if r.closed {
 		return
 	}
+	for ; usable < r.cfg.Spares; usable++ {
+		r.startSpare(r.last)
+	}
+}
+
+// startSpare starts a spare in the background; r.mu is held.
+func (r *Runner) startSpare(want kind) {
 	r.starting++
-	want := r.last
 	r.work.Go(func() {
 		p, err := r.start(want)
 		r.mu.Lock()

@@ -19,7 +19,7 @@ type Config struct {
 	CgroupParent string
 	// Notice is told things that the user should know, one line each, from any goroutine. It may be nil.
 	Notice func(string)
-	// Spares is how many children are started ahead; 0 means 1.
+	// Spares is how many children are started ahead; 0 means 2.
 	Spares int
 	// StubDir is a directory on the file system of the layers that the Runner fills with the mount points that every step
 	// needs, and puts below all layers. So nothing is made in, and removed from, upper directories of images that lack

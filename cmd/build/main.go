@@ -23,11 +23,29 @@ func main() {
 	// A panic in another goroutine is seen by the runtime alone: at least it shows
 	// no stacks then. GOTRACEBACK=all brings them back.
 	debug.SetTraceback("none")
+	tuneMemory()
 	os.Exit(guard(os.Stderr, func() int {
 		ctx, stop := signalContext(context.Background(), os.Exit)
 		defer stop()
 		return run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	}))
+}
+
+// gcPercent and memoryGoal let a command that is over in milliseconds end before the collector first runs, and a long one
+// collect seldom. What is live is a few megabytes whatever is built; near the goal the collector runs as often as it must.
+const (
+	gcPercent  = 400
+	memoryGoal = 128 << 20
+)
+
+// tuneMemory leaves what the user has set in GOGC and GOMEMLIMIT.
+func tuneMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryGoal)
+	}
 }
 
 // guard turns a panic, which is a bug of ours, into one line and an exit code.
