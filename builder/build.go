@@ -118,7 +118,7 @@ func (bd *build) prepare(ctx context.Context) error {
 		return err
 	}
 	if bd.src, err = readDockerfile(bd.opt); err != nil {
-		return classify(err, CategoryUsage)
+		return classify(usage{err}, CategoryUsage)
 	}
 	if bd.trees, err = openTrees(bd); err != nil {
 		return classify(err, CategoryUsage)

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -125,6 +126,7 @@ type repository struct {
 	*httptest.Server
 	dir           string
 	first, second string
+	mu            sync.Mutex
 	auth          []string // Authorization of each request
 }
 
@@ -161,7 +163,9 @@ func (r *repository) serve(t *testing.T, path string, smart bool) {
 		}
 	}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.mu.Lock() // git asks over several connections
 		r.auth = append(r.auth, req.Header.Get("Authorization"))
+		r.mu.Unlock()
 		handler.ServeHTTP(w, req)
 	}))
 	t.Cleanup(r.Close)
