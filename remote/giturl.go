@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"gobuild/internal/netguard"
 )
@@ -35,6 +36,9 @@ func ParseGit(raw string) (Git, error) {
 	g := Git{Submodules: true}
 	if len(raw) > maxURL {
 		return g, fmt.Errorf("%w: longer than %d bytes", ErrURL, maxURL)
+	}
+	if strings.ContainsFunc(raw, unicode.IsControl) {
+		return g, fmt.Errorf("%w: it has control characters in it", ErrURL)
 	}
 	address, fragment, _ := strings.Cut(raw, "#")
 	address, query, _ := strings.Cut(address, "?")
