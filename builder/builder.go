@@ -99,24 +99,34 @@ func checkRoot(root string) error {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return err
 	}
-	info, err := os.Lstat(root)
+	info, err := ownDirectory(root)
 	if err != nil {
 		return err
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !info.IsDir():
-		return fmt.Errorf("%w: it is not a directory but a %s", errForeign, info.Mode().Type())
-	case ok && int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("%w: it belongs to user %d, not to you (%d)", errForeign, st.Uid, os.Geteuid())
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%w: others may write to it (mode %04o)", errForeign, info.Mode().Perm())
-	case info.Mode().Perm()&0o077 != 0:
+	if info.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(root, 0o700); err != nil {
 			return err
 		}
 	}
 	return checkVersion(root)
+}
+
+// ownDirectory describes a state directory that nobody else owns or writes to, and refuses any other.
+func ownDirectory(root string) (os.FileInfo, error) {
+	info, err := os.Lstat(root)
+	if err != nil {
+		return nil, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return nil, fmt.Errorf("%w: it is not a directory but a %s", errForeign, info.Mode().Type())
+	case ok && int(st.Uid) != os.Geteuid():
+		return nil, fmt.Errorf("%w: it belongs to user %d, not to you (%d)", errForeign, st.Uid, os.Geteuid())
+	case info.Mode().Perm()&0o022 != 0:
+		return nil, fmt.Errorf("%w: others may write to it (mode %04o)", errForeign, info.Mode().Perm())
+	}
+	return info, nil
 }
 
 func checkVersion(root string) error {

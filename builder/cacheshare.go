@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,7 +130,7 @@ func (bd *build) readShare(ctx context.Context, from CacheShare) (shareIndex, fe
 		return idx, nil, err
 	}
 	if m.ArtifactType != shareArtifact || m.Config.MediaType != shareConfig {
-		return idx, nil, fmt.Errorf("it is not a cache of gobuild but %s", firstOf(m.ArtifactType, m.Config.MediaType))
+		return idx, nil, fmt.Errorf("it is not a cache of gobuild but %s", cmp.Or(m.ArtifactType, m.Config.MediaType))
 	}
 	config, err := bd.document(ctx, m.Config, src.blobs)
 	if err != nil {
@@ -147,13 +148,6 @@ func (bd *build) readShare(ctx context.Context, from CacheShare) (shareIndex, fe
 	return idx, src.blobs, nil
 }
 
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 // shareManifest finds the artifact's manifest.
 func (bd *build) shareManifest(ctx context.Context, from CacheShare) ([]byte, ocispec.Descriptor, origin, error) {
 	if from.Type == "local" {
@@ -164,7 +158,7 @@ func (bd *build) shareManifest(ctx context.Context, from CacheShare) ([]byte, oc
 		bd.mu.Lock()
 		bd.open = append(bd.open, layout)
 		bd.mu.Unlock()
-		desc, err := layout.Resolve(firstOf(from.Tag, "latest"))
+		desc, err := layout.Resolve(cmp.Or(from.Tag, "latest"))
 		if err != nil {
 			return nil, desc, origin{}, err
 		}
@@ -297,7 +291,7 @@ func (bd *build) sendShare(ctx context.Context, to CacheShare, m ocispec.Manifes
 	}
 	desc := ocispec.Descriptor{MediaType: m.MediaType, Digest: d, Size: int64(len(raw)), ArtifactType: shareArtifact}
 	if to.Type == "local" {
-		return image.WriteLayout(ctx, to.Dir, bd.store, desc, []string{"cache:" + firstOf(to.Tag, "latest")}, nil)
+		return image.WriteLayout(ctx, to.Dir, bd.store, desc, []string{"cache:" + cmp.Or(to.Tag, "latest")}, nil)
 	}
 	return bd.pushTo(ctx, to.Ref, desc, bd.em)
 }
@@ -316,7 +310,7 @@ func (bd *build) ownIndex(ctx context.Context, all bool) (shareIndex, error) {
 			}
 			continue // of a stage that the image is not made of
 		}
-		step := sharedStep{Key: g.key.Text(), Record: g.rec, Layer: layerRecord{Desc: g.l.desc, DiffID: g.l.diffID}, Form: firstOf(g.l.form, bd.form.text())}
+		step := sharedStep{Key: g.key.Text(), Record: g.rec, Layer: layerRecord{Desc: g.l.desc, DiffID: g.l.diffID}, Form: cmp.Or(g.l.form, bd.form.text())}
 		if g.l.packing != nil {
 			rec, err := bd.pack.result(ctx, g.l)
 			if err != nil {

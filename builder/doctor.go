@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -114,18 +113,8 @@ func (p *place) remove() {
 
 // inspectRoot is what checkRoot would refuse, without changing anything.
 func inspectRoot(root string) error {
-	info, err := os.Lstat(root)
-	if err != nil {
+	if _, err := ownDirectory(root); err != nil {
 		return err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !info.IsDir():
-		return fmt.Errorf("%w: it is not a directory but a %s", errForeign, info.Mode().Type())
-	case ok && int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("%w: it belongs to user %d, not to you (%d)", errForeign, st.Uid, os.Geteuid())
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%w: others may write to it (mode %04o)", errForeign, info.Mode().Perm())
 	}
 	return unix.Access(root, unix.W_OK)
 }

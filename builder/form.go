@@ -95,14 +95,12 @@ func (f layerForm) apply(o Output) (layerForm, error) {
 			return f, err
 		}
 	}
-	for name, to := range map[string]*bool{"force-compression": &f.force} {
-		if text := o.Attrs[name]; text != "" {
-			on, err := strconv.ParseBool(text)
-			if err != nil {
-				return f, fmt.Errorf("%s=%s is not true or false", name, text)
-			}
-			*to = on
+	if text := o.Attrs["force-compression"]; text != "" {
+		on, err := strconv.ParseBool(text)
+		if err != nil {
+			return f, fmt.Errorf("force-compression=%s is not true or false", text)
 		}
+		f.force = on
 	}
 	if o.Attrs["rewrite-timestamp"] == "false" {
 		f.epoch = nil

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,7 +218,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	lineage := lineageOf(s, job)
 	var found bool
 	if out.layer, out.reason, found = sr.lookup(job, lineage); found {
-		out.cached, out.reason = true, firstOf(out.reason, "same key")
+		out.cached, out.reason = true, cmp.Or(out.reason, "same key")
 		return out, nil
 	}
 	lock, err := sr.cache.Lock(ctx, job.key, sr.waiting("running this step"))

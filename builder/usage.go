@@ -243,7 +243,7 @@ type PruneOptions struct {
 	DryRun      bool
 }
 
-// Prune removes cache entries, snapshots and blobs that nothing pins. It returns what went (or would go).
+// Prune removes cache entries, snapshots and blobs, unless a build is under way. It returns what went (or would go).
 func (b *Builder) Prune(ctx context.Context, opt PruneOptions) ([]Usage, error) {
 	gone, err := b.prune(ctx, opt)
 	if err != nil {

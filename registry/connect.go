@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -95,7 +93,7 @@ func (c *Client) connections(name string) (links, func(), error) {
 	if t := c.cfg.Transport; t != nil {
 		return links{t, t, t}, func() {}, nil
 	}
-	roots, err := c.roots()
+	roots, err := netguard.Roots(c.cfg.CAFile)
 	if err != nil {
 		return links{}, nil, err
 	}
@@ -125,28 +123,4 @@ func (c *Client) transport(conf *tls.Config, check func(netip.Addr) error) *http
 		// Blobs are stored as they are sent; a body that was packed for the way could unpack without end.
 		DisableCompression: true,
 	}
-}
-
-// roots are the certificate authorities to trust, nil for the system's.
-func (c *Client) roots() (*x509.CertPool, error) {
-	if c.cfg.CAFile == "" {
-		return nil, nil
-	}
-	f, err := os.Open(c.cfg.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("read certificate authorities: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxCA+1))
-	if err != nil {
-		return nil, fmt.Errorf("read certificate authorities: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if len(b) > maxCA || !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("read certificate authorities: no PEM certificates in %s", c.cfg.CAFile)
-	}
-	return pool, nil
 }

@@ -19,8 +19,6 @@ const (
 	maxDockerConfig = 1 << 20
 	// maxHelperOutput bounds a credential helper's answer.
 	maxHelperOutput = 64 << 10
-	// maxCA bounds the CA bundle; the Mozilla one has 220 KiB.
-	maxCA = 16 << 20
 	// maxHops bounds redirects: registry, storage and one to spare in each.
 	maxHops = 5
 	// maxRetryAfter bounds a wait that a server asks for.

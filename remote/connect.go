@@ -3,13 +3,10 @@ package remote
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -32,7 +29,7 @@ func (c *Client) connections() (*links, error) {
 	if c.links != nil {
 		return c.links, nil
 	}
-	roots, err := c.roots()
+	roots, err := netguard.Roots(c.cfg.CAFile)
 	if err != nil {
 		return nil, err
 	}
@@ -90,28 +87,4 @@ func onlyPublic(a netip.Addr) error {
 		return refuse("if servers may send this machine to private addresses, use --allow-private", "the server leads to the private address %s", a)
 	}
 	return nil
-}
-
-// roots are the certificate authorities to trust, nil for the system's.
-func (c *Client) roots() (*x509.CertPool, error) {
-	if c.cfg.CAFile == "" {
-		return nil, nil
-	}
-	f, err := os.Open(c.cfg.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("read certificate authorities: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxCA+1))
-	if err != nil {
-		return nil, fmt.Errorf("read certificate authorities: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if len(b) > maxCA || !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("read certificate authorities: no PEM certificates in %s", c.cfg.CAFile)
-	}
-	return pool, nil
 }

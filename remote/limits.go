@@ -16,8 +16,6 @@ const (
 	maxHeaders = 64 << 10
 	// maxDiscard is read of an answer that does not matter, so that its connection can be used again.
 	maxDiscard = 4 << 10
-	// maxCA bounds the CA bundle; the Mozilla one has 220 KiB.
-	maxCA = 16 << 20
 	// maxHops bounds redirects: short link, site, mirror, storage and one to spare.
 	maxHops = 5
 	// maxRetryAfter bounds a wait that a server asks for.

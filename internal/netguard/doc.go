@@ -1,4 +1,4 @@
-// Package netguard decides which addresses a connection may reach.
+// Package netguard decides which addresses a connection may reach, and which authorities it trusts (Roots).
 //
 //	dialer := &net.Dialer{Control: netguard.Control(func(a netip.Addr) error {
 //		if !netguard.IsPublic(a) {
