@@ -5,6 +5,8 @@ import "time"
 const (
 	// maxReference bounds a reference as text: host and path 255 each, tag 128, digest 135.
 	maxReference = 1024
+	// maxRepository is what the distribution specification allows for host and path together.
+	maxRepository = 255
 	// maxManifest bounds a manifest, which is kept in memory; registries accept 4 MiB.
 	maxManifest = 8 << 20
 	// maxManifestItems bounds the values of a manifest, by the commas between them; the largest honest index has 20,000.

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+
+	"gobuild/internal/imageref"
 )
 
 const (
@@ -28,19 +29,15 @@ func ParseReference(s string) (Reference, error) {
 	if len(s) > maxReference {
 		return Reference{}, fmt.Errorf("image name of %d bytes, at most %d are allowed", len(s), maxReference)
 	}
-	named, err := reference.ParseNormalizedNamed(s)
+	ref, err := imageref.Parse(s)
 	if err != nil {
 		return Reference{}, fmt.Errorf("image name %q: %w", s, err)
 	}
-	r := Reference{Host: reference.Domain(named), Path: reference.Path(named)}
-	if len(named.Name()) > reference.RepositoryNameTotalLengthMax {
-		return Reference{}, fmt.Errorf("image name %q: host and path are longer than %d bytes", s, reference.RepositoryNameTotalLengthMax)
+	r := Reference{Host: ref.Domain, Path: ref.Path, Tag: ref.Tag, Digest: ref.Digest}
+	if len(ref.Name()) > maxRepository {
+		return Reference{}, fmt.Errorf("image name %q: host and path are longer than %d bytes", s, maxRepository)
 	}
-	if t, ok := named.(reference.Tagged); ok {
-		r.Tag = t.Tag()
-	}
-	if d, ok := named.(reference.Digested); ok {
-		r.Digest = d.Digest()
+	if r.Digest != "" {
 		if a := r.Digest.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
 			return Reference{}, fmt.Errorf("image name %q: digest algorithm %s is not supported", s, a)
 		}

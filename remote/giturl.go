@@ -5,11 +5,11 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
 
+	"gobuild/internal/lazyre"
 	"gobuild/internal/netguard"
 )
 
@@ -25,9 +25,9 @@ type Git struct {
 }
 
 var (
-	scpForm  = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_.-]*)@([A-Za-z0-9][A-Za-z0-9.-]*):(.+)$`)
-	fullHash = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
-	partHash = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
+	scpForm  = lazyre.New(`^([A-Za-z0-9_][A-Za-z0-9_.-]*)@([A-Za-z0-9][A-Za-z0-9.-]*):(.+)$`)
+	fullHash = lazyre.New(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
+	partHash = lazyre.New(`^[0-9a-f]{1,64}$`)
 )
 
 // ParseGit reads the address of a repository. Only https, http, git and ssh are known: anything else that git has would

@@ -8,22 +8,22 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gobuild/internal/atomicfile"
 	"gobuild/internal/filelock"
+	"gobuild/internal/lazyre"
 	"gobuild/internal/rootfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // ID names a committed layer directory: 16 to 128 lower-case hexadecimal digits, chosen by the caller.
 type ID string
 
-var idPattern = regexp.MustCompile(`^[0-9a-f]{16,128}$`)
+var idPattern = lazyre.New(`^[0-9a-f]{16,128}$`)
 
 func (id ID) check() error {
 	if !idPattern.MatchString(string(id)) {

@@ -3,53 +3,50 @@ package stages
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+
+	"gobuild/internal/imageref"
+	"gobuild/internal/lazyre"
 )
 
 // isMain says that a source is the build context itself.
 func (s Source) isMain() bool { return s.Kind == SourceContext && s.Name == "" }
 
-// baseName is the image that a stage is based on, "" if it is none from a registry.
-func (v *lintStage) baseImage() reference.Named {
+// baseImage is the image that a stage is based on, if it is one from a registry.
+func (v *lintStage) baseImage() (ref imageref.Ref, ok bool) {
 	if v.out.Base.Kind != SourceImage || v.out.Base.Image.Context != "" {
-		return nil
+		return imageref.Ref{}, false
 	}
-	named, err := reference.ParseNormalizedNamed(v.out.Base.Image.Name)
-	if err != nil {
-		return nil
-	}
-	return named
+	ref, err := imageref.Parse(v.out.Base.Image.Name)
+	return ref, err == nil
 }
 
 // bestPinBaseImage is E40.
 func bestPinBaseImage(v *lintStage) []finding {
-	named := v.baseImage()
-	if _, pinned := named.(reference.Digested); named == nil || pinned {
+	ref, ok := v.baseImage()
+	if !ok || ref.Digest != "" {
 		return nil
 	}
-	name := reference.FamiliarString(reference.TagNameOnly(named))
+	name := ref.WithTag().Familiar()
 	return []finding{{atFrom, quoteShort(name) + " is not pinned by a digest: the same Dockerfile may build on another image tomorrow",
 		[]string{"FROM " + cut(name, maxQuoted) + "@sha256:..."}}}
 }
 
 // bestLatestTag is E40.
 func bestLatestTag(v *lintStage) []finding {
-	named := v.baseImage()
-	if _, pinned := named.(reference.Digested); named == nil || pinned {
+	ref, ok := v.baseImage()
+	if !ok || ref.Digest != "" {
 		return nil
 	}
-	name := reference.FamiliarName(named)
-	tagged, ok := named.(reference.Tagged)
-	switch {
-	case !ok:
+	name := ref.FamiliarName()
+	switch ref.Tag {
+	case "":
 		return []finding{{atFrom, quoteShort(name) + " has no tag: latest is taken, which changes without notice", []string{"FROM " + cut(name, maxQuoted) + ":VERSION"}}}
-	case tagged.Tag() == "latest":
+	case "latest":
 		return []finding{{atFrom, quoteShort(name+":latest") + " changes without notice: name a version", []string{"FROM " + cut(name, maxQuoted) + ":VERSION"}}}
 	}
 	return nil
@@ -144,7 +141,7 @@ func requirements(c *call) (string, bool) {
 	return cut(strings.Join(files, " "), maxCause), len(files) > 0
 }
 
-var archiveName = regexp.MustCompile(`\.(tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst)(\.|$)`)
+var archiveName = lazyre.New(`\.(tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst)(\.|$)`)
 
 // bestUseCopy is E47.
 func bestUseCopy(v *lintStage) []finding {
@@ -208,9 +205,9 @@ func bestMissingIgnore(v *lintStage) []finding {
 }
 
 var (
-	quotedList  = regexp.MustCompile(`^\[\s*["'“”‘’]`)
-	quotedComma = regexp.MustCompile(`["'“”‘’]\s*,`)
-	wordList    = regexp.MustCompile(`^\[[^\s\]][^\]]*\]$`)
+	quotedList  = lazyre.New(`^\[\s*["'“”‘’]`)
+	quotedComma = lazyre.New(`["'“”‘’]\s*,`)
+	wordList    = lazyre.New(`^\[[^\s\]][^\]]*\]$`)
 )
 
 // bestJSONLooksWrong is E51.

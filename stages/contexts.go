@@ -6,8 +6,9 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gobuild/internal/imageref"
 )
 
 // scratch is the name of the empty image.
@@ -41,11 +42,11 @@ func namedContexts(given map[string]Context) map[string]namedContext {
 }
 
 func contextKey(name string) (string, bool) {
-	named, err := reference.ParseNormalizedNamed(name)
+	named, err := imageref.Parse(name)
 	if err != nil {
 		return "", false
 	}
-	return strings.TrimSuffix(reference.FamiliarString(named), ":latest"), true
+	return strings.TrimSuffix(named.Familiar(), ":latest"), true
 }
 
 // lookupContext finds the named context that replaces name, a stage or image.
@@ -92,7 +93,7 @@ func (p *planner) imageSource(name string, platform ocispec.Platform) (Source, B
 	if c, ok := p.lookupContext(name, platform); ok {
 		return p.contextSource(c, platform)
 	}
-	if _, err := reference.ParseNormalizedNamed(name); err != nil {
+	if _, err := imageref.Parse(name); err != nil {
 		return Source{}, BaseRef{}, withHint(fmt.Errorf("invalid image name %s: %w", quoteShort(name), cause(err)),
 			p.file.stageHint(name))
 	}

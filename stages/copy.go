@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/opencontainers/go-digest"
+
+	"gobuild/internal/lazyre"
 )
 
 // copyStep evaluates COPY (B40-B54).
@@ -145,9 +146,9 @@ func checkChecksum(cp *Copy, sources []string) error {
 }
 
 var (
-	commitHash = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
-	scheme     = regexp.MustCompile(`^([a-zA-Z0-9]+)://`)
-	scpStyle   = regexp.MustCompile(`^[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:`)
+	commitHash = lazyre.New(`^[0-9a-f]{1,64}$`)
+	scheme     = lazyre.New(`^([a-zA-Z0-9]+)://`)
+	scpStyle   = lazyre.New(`^[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:`)
 )
 
 // isGit reports whether a source is a git repository: git:// and ssh:// always
@@ -229,7 +230,7 @@ func numericID(id string) bool {
 	return err == nil
 }
 
-var symbolicMode = regexp.MustCompile(`^[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+$`)
+var symbolicMode = lazyre.New(`^[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+$`)
 
 // validMode accepts what chmod(1) does, but for octal digits with an operator.
 func validMode(mode string) bool {

@@ -3,11 +3,12 @@ package stages
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"gobuild/internal/lazyre"
 )
 
 // ErrNotAllowed is wrapped by the error of an instruction that asks for a
@@ -77,7 +78,7 @@ func newError(pos Position, op string, err error) error {
 	return e
 }
 
-var didYouMeanSuffix = regexp.MustCompile(` \(did you mean .*\?\)$`)
+var didYouMeanSuffix = lazyre.New(` \(did you mean .*\?\)$`)
 
 // cause reduces an error of the parser packages to its message: their wrappers
 // carry stacks and positions that Error has in its own form, and a suggestion

@@ -7,10 +7,11 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"gobuild/internal/imageref"
 )
 
 // ParseOptions are what the invoker decides about reading a Dockerfile.
@@ -190,11 +191,9 @@ func (f *File) readSyntax(src []byte, opt ParseOptions) error {
 	if !found || ref == "dockerfile.v0" {
 		return nil
 	}
-	named, err := reference.ParseNormalizedNamed(ref)
+	named, err := imageref.Parse(ref)
 	if err == nil && knownFrontends[named.Name()] {
-		if tagged, ok := named.(reference.Tagged); ok {
-			f.labs = strings.Contains(tagged.Tag(), "labs")
-		}
+		f.labs = strings.Contains(named.Tag, "labs")
 		return nil
 	}
 	if opt.IgnoreSyntax {

@@ -3,7 +3,6 @@ package stages
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,6 +10,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"gobuild/internal/lazyre"
 )
 
 // instructionFlags lists the flags of each instruction; those not listed have
@@ -227,12 +228,12 @@ func checkHeredocName(name string) error {
 }
 
 var (
-	unknownFlag = regexp.MustCompile(`^unknown flag: --(\S+)$`)
-	unknownKey  = regexp.MustCompile(`^unexpected key '([^']+)' in `)
-	badType     = regexp.MustCompile(`^unsupported mount type "([^"]+)"`)
-	badSharing  = regexp.MustCompile(`^unsupported sharing value "([^"]+)"`)
-	badNetwork  = regexp.MustCompile(`^invalid network mode "([^"]+)"`)
-	badSecurity = regexp.MustCompile(`^security "([^"]+)" is not valid`)
+	unknownFlag = lazyre.New(`^unknown flag: --(\S+)$`)
+	unknownKey  = lazyre.New(`^unexpected key '([^']+)' in `)
+	badType     = lazyre.New(`^unsupported mount type "([^"]+)"`)
+	badSharing  = lazyre.New(`^unsupported sharing value "([^"]+)"`)
+	badNetwork  = lazyre.New(`^invalid network mode "([^"]+)"`)
+	badSecurity = lazyre.New(`^security "([^"]+)" is not valid`)
 )
 
 // usageHints are remedies for messages of the parser packages.
@@ -255,7 +256,7 @@ func syntaxHint(instruction, message string) string {
 		}
 	}
 	for _, h := range []struct {
-		re    *regexp.Regexp
+		re    lazyre.Regexp
 		names []string
 		pre   string
 	}{

@@ -1,16 +1,17 @@
 package stages
 
 import (
-	"regexp"
 	"sort"
 	"strings"
 
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gobuild/internal/imageref"
+	"gobuild/internal/lazyre"
 )
 
 // lintStageNames is E14 and E15.
@@ -97,7 +98,7 @@ func lintFromPlatform(st rawStage, word shell.ProcessWordResult, target string, 
 
 // lintDefaultBase is E25: with the defaults of the ARGs alone, is base a reference?
 func lintDefaultBase(st rawStage, base string, lint *linter.Linter) {
-	if _, err := reference.ParseNormalizedNamed(base); err != nil {
+	if _, err := imageref.Parse(base); err != nil {
 		lint.Run(&linter.RuleInvalidDefaultArgInFrom, st.Location, linter.RuleInvalidDefaultArgInFrom.Format(st.BaseName))
 	}
 }
@@ -111,8 +112,8 @@ func lintBasePlatform(st rawStage, want, got ocispec.Platform, lint *linter.Lint
 }
 
 var (
-	secretWord = regexp.MustCompile(`(?i)(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)`)
-	publicWord = regexp.MustCompile(`(?i)(?:_|^)(?:public|file|version)(?:_|$)`)
+	secretWord = lazyre.New(`(?i)(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)`)
+	publicWord = lazyre.New(`(?i)(?:_|^)(?:public|file|version)(?:_|$)`)
 )
 
 // lintSecret is E24.

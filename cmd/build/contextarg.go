@@ -10,9 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 
 	"gobuild/builder"
+	"gobuild/internal/lazyre"
 )
 
 // fillContext settles the context argument and the Dockerfile (FEATURES C1, C2,
@@ -72,7 +72,7 @@ func contextArg(file string, args []string) (string, error) {
 }
 
 // scpForm is user@host:path, which git takes for an ssh address.
-var scpForm = regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:`)
+var scpForm = lazyre.New(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:`)
 
 // isRemote says that a context or file is an address rather than a path.
 func isRemote(s string) bool {

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 
 	"gobuild/builder"
+	"gobuild/internal/imageref"
 )
 
 // buildOptions turns the flags of build and plan into builder options, the
@@ -183,7 +183,7 @@ func contextSource(value string) (string, error) {
 	case !ok && strings.HasPrefix(value, "target:"):
 		return "", hint(usagef("stages as named contexts are not supported yet"), "use COPY --from")
 	case ok && scheme == "docker-image", ok && scheme == "container-image":
-		if _, err := reference.ParseNormalizedNamed(rest); err != nil {
+		if _, err := imageref.Parse(rest); err != nil {
 			return "", usagef("%w", err)
 		}
 		return "docker-image://" + rest, nil
@@ -334,16 +334,16 @@ func (a *app) fillTags(opt *builder.Options, f flags) error {
 
 // imageName is the full form of an image's name with a tag.
 func imageName(s string) (string, error) {
-	ref, err := reference.ParseNormalizedNamed(s)
+	ref, err := imageref.Parse(s)
 	if err != nil {
 		e := usagef("invalid image name %q: %w", s, err)
-		if _, err := reference.ParseNormalizedNamed(strings.ToLower(s)); err == nil {
+		if _, err := imageref.Parse(strings.ToLower(s)); err == nil {
 			return "", hint(e, "use "+strings.ToLower(s))
 		}
 		return "", e
 	}
-	if _, ok := ref.(reference.Digested); ok {
+	if ref.Digest != "" {
 		return "", usagef("invalid image name %q: a digest cannot be chosen", s)
 	}
-	return reference.TagNameOnly(ref).String(), nil
+	return ref.WithTag().String(), nil
 }

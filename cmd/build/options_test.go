@@ -251,7 +251,7 @@ func TestC12_NamedContexts(t *testing.T) {
 		"base=git@host:x":        "not supported yet",
 		"base=target:stage":      "not supported yet",
 		"base=ftp://x":           "unknown kind of source ftp://",
-		"base=docker-image://A ": "invalid reference",
+		"base=docker-image://A ": "has capitals",
 		"base=oci-layout://":     "oci-layout://DIR",
 	} {
 		_, err := options(t, nil, "--build-context", arg)

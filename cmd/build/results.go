@@ -7,10 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/distribution/reference"
-
 	"gobuild/builder"
 	"gobuild/internal/atomicfile"
+	"gobuild/internal/imageref"
 	"gobuild/ui"
 )
 
@@ -131,7 +130,7 @@ func namesWithDigest(r *builder.Result, tags bool) string {
 	var lines []string
 	for _, t := range r.Tags {
 		name := t
-		if ref, err := reference.ParseNormalizedNamed(t); err == nil && !tags {
+		if ref, err := imageref.Parse(t); err == nil && !tags {
 			name = ref.Name()
 		}
 		lines = append(lines, name+"@"+r.Manifest.Digest.String())
