@@ -27,7 +27,7 @@ example:    ; .ci/step example $(GO) -C examples/httpserver test ./...
 binary:     ; .ci/step build $(MAKE) --no-print-directory build
 unit:       ; $(GO) test -shuffle=on -json ./... | $(GO) run ./internal/verdict tests testdata/skips.txt
 race:       ; $(GO) test -race -shuffle=on -json ./... | $(GO) run ./internal/verdict tests testdata/skips.txt
-cases:      build ; .ci/cases $(CASES) testdata/cases-not-passing.txt
+cases:      build ; .ci/cases $(CASES) testdata/cases-not-passing.txt testdata/cases-rows.txt
 lintcases:  build ; .ci/step lintcases .ci/lintcases $(LINTCASES)
 fuzz:       ; .ci/fuzz $(FUZZTIME)
 fuzz-short: ; .ci/fuzz 10s

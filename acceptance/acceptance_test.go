@@ -284,6 +284,8 @@ func checkTrace(t *testing.T, w *world, log string) {
 }
 
 // Equal inputs give equal layers on any number of cores, and with SOURCE_DATE_EPOCH equal images.
+//
+// rows: H15 H14
 func TestDigestsDependOnInputsAlone(t *testing.T) {
 	files := map[string]string{}
 	for i := range 300 {
@@ -330,6 +332,8 @@ func TestCopyLayersAreEqualWithoutEpoch(t *testing.T) {
 }
 
 // Each failure has its exit code, its place and its remedy, and leaves nothing behind.
+//
+// rows: F1 F4
 func TestFailures(t *testing.T) {
 	for _, tc := range []struct {
 		name, dockerfile string
@@ -412,6 +416,8 @@ func TestFullDisk(t *testing.T) {
 }
 
 // Ctrl-C during a RUN: exit code 130 within seconds, and no process, mount or cgroup left.
+//
+// rows: N11 D4
 func TestInterrupt(t *testing.T) {
 	for sig, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -453,6 +459,8 @@ func TestInterrupt(t *testing.T) {
 }
 
 // Killed for its memory, a step says so with limit and peak.
+//
+// rows: G19
 func TestOutOfMemory(t *testing.T) {
 	w := newWorld(t, baseDockerfile+"RUN head -c 200m /dev/zero | tail\n", nil)
 	o := w.run(w.command("--memory", "32m", "--memory-swap", "32m", w.dir))
@@ -465,6 +473,8 @@ func TestOutOfMemory(t *testing.T) {
 }
 
 // Eight processes build one Dockerfile: the steps run once, and all get the same image.
+//
+// rows: I1 I19
 func TestConcurrentBuildsShareSteps(t *testing.T) {
 	w := newWorld(t, baseDockerfile+"RUN sleep 1; cat /proc/sys/kernel/random/uuid > /id\n", nil)
 	type answer struct {

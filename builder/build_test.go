@@ -281,7 +281,7 @@ func TestCopyRules(t *testing.T) {
 			want: lines("p 0755 0:0 /", "p/a 0644 0:0 2", "p/b 0644 0:0 3"),
 		},
 		{
-			name: "H15 names that mean deletion are refused", dockerfile: "FROM scratch\nCOPY d /", files: map[string]string{"d/.wh.x": "1"},
+			name: "H10 names that mean deletion are refused", dockerfile: "FROM scratch\nCOPY d /", files: map[string]string{"d/.wh.x": "1"},
 			err: "cannot be stored in a layer",
 		},
 		{
@@ -316,6 +316,7 @@ func TestCopyRules(t *testing.T) {
 	}
 }
 
+// rows: I1 I5 I7 I9
 func TestCacheKeys(t *testing.T) {
 	const dockerfile = "FROM scratch AS a\nARG V=1\nCOPY src /src\nWORKDIR /w\nFROM scratch\nCOPY --from=a /src/main /main\nLABEL x=1\n"
 	for _, tc := range []struct {
@@ -362,7 +363,7 @@ func must(t *testing.T, err error) {
 }
 
 // A file that changes after it was hashed: the step is done once more, and the cache never holds other bytes than its key says.
-func TestH13_FileChangesDuringCopy(t *testing.T) {
+func TestHostileH13_FileChangesDuringCopy(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, "FROM scratch\nCOPY nothing.* a /x/\n", map[string]string{"a": "old"})
 	var once sync.Once

@@ -30,7 +30,7 @@ func contextDir(t *testing.T, ignore string, sizes map[string]int) string {
 	return dir
 }
 
-func TestP30_ContextSummary(t *testing.T) {
+func TestPain30_ContextSummary(t *testing.T) {
 	t.Parallel()
 	const ignore = "big\n*.tmp\n!keep.tmp\nnothing\n"
 	dir := contextDir(t, ignore, map[string]int{"a": 3, "src/b": 5, "src/c": 7, "big/one": 100, "big/two": 50, "x.tmp": 11, "keep.tmp": 2})
@@ -59,7 +59,7 @@ func TestP30_ContextSummary(t *testing.T) {
 	}
 }
 
-func TestP30_OnlyTheLargestFilesAreKept(t *testing.T) {
+func TestPain30_OnlyTheLargestFilesAreKept(t *testing.T) {
 	t.Parallel()
 	sizes := map[string]int{}
 	for i := range 30 {
@@ -79,7 +79,7 @@ func TestP30_OnlyTheLargestFilesAreKept(t *testing.T) {
 	}
 }
 
-func TestP30_PathsAreAnsweredWithTheirRule(t *testing.T) {
+func TestPain30_PathsAreAnsweredWithTheirRule(t *testing.T) {
 	t.Parallel()
 	dir := contextDir(t, "out\n**/*.log\n!out/kept\n", map[string]int{"a": 1, "out/x": 2, "out/kept": 4, "d/b.log": 8, "d/c": 16})
 	if err := os.Symlink("d", filepath.Join(dir, "link")); err != nil {
@@ -114,7 +114,7 @@ func TestP30_PathsAreAnsweredWithTheirRule(t *testing.T) {
 	}
 }
 
-func TestP30_TheIgnoreFileIsThatOfTheBuild(t *testing.T) {
+func TestPain30_TheIgnoreFileIsThatOfTheBuild(t *testing.T) {
 	t.Parallel()
 	dir := contextDir(t, "a\n", map[string]int{"a": 1, "Dockerfile": 1, "Dockerfile.dockerignore": 0, "sub/Other": 1})
 	own := filepath.Join(dir, "sub/Other.dockerignore")

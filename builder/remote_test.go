@@ -338,7 +338,7 @@ func TestB56_Failures(t *testing.T) {
 	}
 }
 
-func TestR18_QueriesAreNotKept(t *testing.T) {
+func TestHostileR18_QueriesAreNotKept(t *testing.T) {
 	w := newWeb(t, map[string]string{"/f": "one"})
 	p := newProject(t, "FROM scratch\nARG T\nADD "+w.URL+"/f?token=$T /f", nil)
 	p.opt.BuildArgs = map[string]string{"T": "s3cr3tvalue"}

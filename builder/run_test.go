@@ -66,7 +66,7 @@ func TestMounts(t *testing.T) {
 			files: map[string]string{"a": "A\n"}, output: "A\nro\n",
 		},
 		{
-			name: "H20 what is ignored does not show in a bind", dockerfile: "FROM base\nRUN --mount=target=/ctx ls /ctx | grep -v busybox",
+			name: "H-20 what is ignored does not show in a bind", dockerfile: "FROM base\nRUN --mount=target=/ctx ls /ctx | grep -v busybox",
 			files: map[string]string{"a": "A", "secret": "s", ".dockerignore": "secret\n.dockerignore\nDockerfile"}, output: "a\n",
 		},
 		{

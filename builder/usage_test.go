@@ -19,6 +19,7 @@ func (p *project) records() int {
 	return len(filesBelow(p.t, filepath.Join(p.root, "cache")))
 }
 
+// rows: I17
 func TestPruneKeepsWhatTagsNeed(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, "FROM scratch AS a\nCOPY f /f\nFROM scratch\nCOPY --from=a /f /g\n", map[string]string{"f": "1"})
@@ -69,6 +70,8 @@ func TestPruneKeepsWhatTagsNeed(t *testing.T) {
 }
 
 // A build under way keeps everything: prune says so and takes nothing.
+//
+// rows: I17
 func TestPruneWaitsForNoBuild(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, "FROM scratch\nCOPY nothing* f /f/\n", map[string]string{"f": "1"})

@@ -125,7 +125,8 @@ payload 17
 	}
 }
 
-func TestF07_F08_ARecordTornOrFlippedAnywhereIsAMissAndRemoved(t *testing.T) {
+// rows: I19
+func TestHostileF07F08_ARecordTornOrFlippedAnywhereIsAMissAndRemoved(t *testing.T) {
 	s := open(t)
 	k := runKey(1)
 	must(t, s.Put(k, "slot", result{Snapshot: "ab"}))
@@ -157,7 +158,7 @@ func TestF07_F08_ARecordTornOrFlippedAnywhereIsAMissAndRemoved(t *testing.T) {
 	}
 }
 
-func TestF08_ARecordUnderAnotherKeysNameIsAMiss(t *testing.T) {
+func TestHostileF08_ARecordUnderAnotherKeysNameIsAMiss(t *testing.T) {
 	s := open(t)
 	must(t, s.Put(runKey(1), "slot", result{Snapshot: "one"}))
 	must(t, s.Put(runKey(2), "slot", result{Snapshot: "two"}))

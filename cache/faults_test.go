@@ -33,8 +33,8 @@ func childPuts(dir string) {
 	}
 }
 
-// TestF01_KilledAtEachCall kills a writer at its nth mutating call, for every n, and looks at what is left.
-func TestF01_KilledAtEachCall(t *testing.T) {
+// TestHostileF01_KilledAtEachCall kills a writer at its nth mutating call, for every n, and looks at what is left.
+func TestHostileF01_KilledAtEachCall(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("strace is not installed")
@@ -129,7 +129,7 @@ func childFull(dir string) {
 	os.Exit(0)
 }
 
-func TestF09_AFullDiskIsAnErrorAndLeavesNothingBehind(t *testing.T) {
+func TestHostileF09_AFullDiskIsAnErrorAndLeavesNothingBehind(t *testing.T) {
 	cmd := exec.Command(os.Args[0], t.TempDir())
 	cmd.Env = append(os.Environ(), childEnv+"=full")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}

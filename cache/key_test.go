@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// rows: I1
 func TestKeyText_Golden(t *testing.T) {
 	k := NewKey("run").
 		Add("parent", "sha256:ab").
@@ -81,7 +82,7 @@ func TestKeyBuilder_CanBeUsedFurther(t *testing.T) {
 	}
 }
 
-func TestH64_ParseKeyRefusesWhatABuilderDoesNotWrite(t *testing.T) {
+func TestHostileH64_ParseKeyRefusesWhatABuilderDoesNotWrite(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":            "",
 		"no header":        "kind run\n",

@@ -57,7 +57,8 @@ func childHold(dir string) {
 	runtime.KeepAlive(l)                 // or its finalizer would give the lock up
 }
 
-func TestF22_SixteenProcessesRunAStepOnce(t *testing.T) {
+// rows: I1 I19
+func TestHostileF22_SixteenProcessesRunAStepOnce(t *testing.T) {
 	dir, log := t.TempDir(), filepath.Join(t.TempDir(), "log")
 	var wg sync.WaitGroup
 	for range 16 {
@@ -77,7 +78,7 @@ func TestF22_SixteenProcessesRunAStepOnce(t *testing.T) {
 	}
 }
 
-func TestF22_ManyGoroutinesPutLookUpDeleteWalkAndSweep(t *testing.T) {
+func TestHostileF22_ManyGoroutinesPutLookUpDeleteWalkAndSweep(t *testing.T) {
 	s := open(t)
 	var runs atomic.Int32
 	var wg sync.WaitGroup
@@ -119,7 +120,7 @@ func TestF22_ManyGoroutinesPutLookUpDeleteWalkAndSweep(t *testing.T) {
 	}
 }
 
-func TestF25_AKilledHoldersStepIsTakenOver(t *testing.T) {
+func TestHostileF25_AKilledHoldersStepIsTakenOver(t *testing.T) {
 	s := open(t)
 	cmd := exec.Command(os.Args[0], filepath.Dir(filepath.Dir(s.records)))
 	cmd.Env = append(os.Environ(), childEnv+"=hold")

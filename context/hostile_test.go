@@ -17,7 +17,7 @@ import (
 	"gobuild/internal/rootfs"
 )
 
-func TestH11_LinksResolveInside(t *testing.T) {
+func TestHostileH11_LinksResolveInside(t *testing.T) {
 	t.Parallel()
 	dir := fill(t, t.TempDir(), "shadow -> /etc/shadow", "up -> ../../../../../../etc/passwd", "proc -> /proc/self/root/etc/passwd",
 		"self -> self", "d/l -> /etc/passwd", "root -> /proc/self/cwd")
@@ -30,7 +30,7 @@ func TestH11_LinksResolveInside(t *testing.T) {
 	equal(t, walked(t, tree, sel(t, tree, Query{Paths: []string{"d"}})), []string{"/", "l -> /etc/passwd"})
 }
 
-func TestH12_SwappedDirectoriesNeverLeadOut(t *testing.T) {
+func TestHostileH12_SwappedDirectoriesNeverLeadOut(t *testing.T) {
 	t.Parallel()
 	outside := fill(t, t.TempDir(), "d/f = CANARY", "f = CANARY")
 	dir := fill(t, t.TempDir(), "a/d/f = legal", "a/f = legal")
@@ -76,7 +76,7 @@ func TestH12_SwappedDirectoriesNeverLeadOut(t *testing.T) {
 	t.Logf("%d selections digested between swaps", good)
 }
 
-func TestH13_FileChangedWhileRead(t *testing.T) {
+func TestHostileH13_FileChangedWhileRead(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		rule   string
@@ -158,7 +158,7 @@ func waitTick(tb testing.TB, p string) {
 	}
 }
 
-func TestH13_AnIgnoredFileDoesNotCountAsAChange(t *testing.T) {
+func TestHostileH13_AnIgnoredFileDoesNotCountAsAChange(t *testing.T) {
 	t.Parallel()
 	dir := fill(t, t.TempDir(), "d/file")
 	tree := open(t, dir, ignoring(t, "**/*.log"))
@@ -174,7 +174,7 @@ func TestH13_AnIgnoredFileDoesNotCountAsAChange(t *testing.T) {
 	}
 }
 
-func TestH14_SpecialFilesAreNeverOpened(t *testing.T) {
+func TestHostileH14_SpecialFilesAreNeverOpened(t *testing.T) {
 	t.Parallel()
 	dir := fill(t, t.TempDir(), "d/a")
 	fifo(t, filepath.Join(dir, "d/fifo"))
@@ -201,7 +201,7 @@ func TestH14_SpecialFilesAreNeverOpened(t *testing.T) {
 	}))
 }
 
-func TestH15_NamesAndDepth(t *testing.T) {
+func TestHostileH15_NamesAndDepth(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	names := []string{strings.Repeat("n", 255), "new\nline", "esc\x1b[31m", "bad\xff\xfeutf8", "-rf", ".wh.x", "...", " ", "*", "[", `\`}
@@ -267,7 +267,7 @@ func makeDeep(t *testing.T, dir, name string, levels int) {
 	unix.Close(fd)
 }
 
-func TestH16_SparseFileIsRefusedBeforeReading(t *testing.T) {
+func TestHostileH16_SparseFileIsRefusedBeforeReading(t *testing.T) {
 	t.Parallel()
 	dir := fill(t, t.TempDir(), "a")
 	if err := os.Truncate(filepath.Join(dir, "a"), 8<<40); err != nil {
@@ -280,7 +280,7 @@ func TestH16_SparseFileIsRefusedBeforeReading(t *testing.T) {
 	}
 }
 
-func TestH16_HardLinksAreRecognised(t *testing.T) {
+func TestHostileH16_HardLinksAreRecognised(t *testing.T) {
 	t.Parallel()
 	dir := fill(t, t.TempDir(), "a")
 	check(t, os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "b")))
@@ -292,7 +292,7 @@ func TestH16_HardLinksAreRecognised(t *testing.T) {
 	}
 }
 
-func TestH17_UnreadableIsAnErrorThatNamesIt(t *testing.T) {
+func TestHostileH17_UnreadableIsAnErrorThatNamesIt(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() == 0 {
 		t.Skip("root reads everything")
@@ -313,7 +313,7 @@ func TestH17_UnreadableIsAnErrorThatNamesIt(t *testing.T) {
 	}
 }
 
-func TestH20_CopyForABindMountShowsNothingIgnored(t *testing.T) {
+func TestHostileH20_CopyForABindMountShowsNothingIgnored(t *testing.T) {
 	t.Parallel()
 	dir := fill(t, t.TempDir(), "a", "secret", "d/x", "d/.env", "d/l -> x", "n/keep", "n/drop")
 	check(t, os.Chmod(filepath.Join(dir, "a"), 0o4755))
@@ -354,7 +354,7 @@ func TestH20_CopyForABindMountShowsNothingIgnored(t *testing.T) {
 	check(t, os.Chmod(filepath.Join(out, "d"), 0o755))
 }
 
-func TestH20_CopyOfOneFile(t *testing.T) {
+func TestHostileH20_CopyOfOneFile(t *testing.T) {
 	t.Parallel()
 	tree := open(t, fill(t, t.TempDir(), "d/a = text"), Options{})
 	out := t.TempDir()

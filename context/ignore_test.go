@@ -234,7 +234,7 @@ func manyPatterns(n int) string {
 	return b.String()
 }
 
-func TestH18_ManyPatternsManyPaths(t *testing.T) {
+func TestHostileH18_ManyPatternsManyPaths(t *testing.T) {
 	t.Parallel()
 	hostile := manyPatterns(100_000) + strings.Repeat("*a*a*a*b\n", 1000) + strings.Repeat("**/", 100) + "x\n"
 	for i := range 1000 {

@@ -309,7 +309,7 @@ func TestC4_WhichIgnoreFile(t *testing.T) {
 	}
 }
 
-func TestH19_IgnoreFileThatIsNone(t *testing.T) {
+func TestHostileH19_IgnoreFileThatIsNone(t *testing.T) {
 	t.Parallel()
 	canary := fill(t, t.TempDir(), "canary = secret")
 	for _, c := range []struct {

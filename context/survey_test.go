@@ -61,7 +61,7 @@ func surveyOf(t *testing.T, ignore string, files ...string) (lines []string, rul
 
 func rules0(ig *Ignore, n int) int { return ig.rules[n].line }
 
-func TestP30_SurveySeesWhatIsIgnored(t *testing.T) {
+func TestPain30_SurveySeesWhatIsIgnored(t *testing.T) {
 	t.Parallel()
 	got, rules := surveyOf(t, "# comment\nnode_modules\n!node_modules/keep\n**/*.log\nnever\n", "a.go", "b.log", "node_modules/x/y", "node_modules/keep/z", "node_modules/keep/w.log")
 	want := []string{
@@ -80,7 +80,7 @@ func TestP30_SurveySeesWhatIsIgnored(t *testing.T) {
 	}
 }
 
-func TestP30_ARuleThatALaterOneOverrulesIsMatched(t *testing.T) {
+func TestPain30_ARuleThatALaterOneOverrulesIsMatched(t *testing.T) {
 	t.Parallel()
 	_, rules := surveyOf(t, "*.go\n*\n", "a.go")
 	if !rules[0].Matched || !rules[1].Matched {
@@ -88,7 +88,7 @@ func TestP30_ARuleThatALaterOneOverrulesIsMatched(t *testing.T) {
 	}
 }
 
-func TestP30_ManyRulesAreNotSearched(t *testing.T) {
+func TestPain30_ManyRulesAreNotSearched(t *testing.T) {
 	t.Parallel()
 	_, rules := surveyOf(t, strings.Repeat("never\n", maxUnusedSearch+1), "a")
 	if !rules[0].Matched {
@@ -96,7 +96,7 @@ func TestP30_ManyRulesAreNotSearched(t *testing.T) {
 	}
 }
 
-func TestP30_NoIgnoreFile(t *testing.T) {
+func TestPain30_NoIgnoreFile(t *testing.T) {
 	t.Parallel()
 	got, rules := surveyOf(t, "", "d/a")
 	if diff := cmp.Diff([]string{"+/ -1", "+/d -1", "+/d/a -1"}, got); diff != "" || len(rules) != 0 {
@@ -104,7 +104,7 @@ func TestP30_NoIgnoreFile(t *testing.T) {
 	}
 }
 
-func TestP30_ADirectoryThatCannotBeReadIsTold(t *testing.T) {
+func TestPain30_ADirectoryThatCannotBeReadIsTold(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, name := range []string{"closed", "open"} {
@@ -143,7 +143,7 @@ func TestP30_ADirectoryThatCannotBeReadIsTold(t *testing.T) {
 	}
 }
 
-func TestP30_SurveyEndsWithTheErrorOfTheCallback(t *testing.T) {
+func TestPain30_SurveyEndsWithTheErrorOfTheCallback(t *testing.T) {
 	t.Parallel()
 	tree, err := Open(t.TempDir(), Options{})
 	if err != nil {

@@ -75,7 +75,7 @@ func TestCopySendsAgainFromTheStart(t *testing.T) {
 	}
 }
 
-func TestF28_FailedCopyLeavesNoManifest(t *testing.T) {
+func TestHostileF28_FailedCopyLeavesNoManifest(t *testing.T) {
 	t.Parallel()
 	src, dst := newMemory(), newMemory()
 	a := assembly(t, src, "amd64")
@@ -118,14 +118,14 @@ func TestCopyRefusesBadGraphs(t *testing.T) {
 		make func(m *memory) ocispec.Descriptor
 		want error
 	}{
-		{"H43 index in index x 50", func(m *memory) ocispec.Descriptor {
+		{"H-43 index in index x 50", func(m *memory) ocispec.Descriptor {
 			d := index(m)
 			for range 50 {
 				d = index(m, d)
 			}
 			return d
 		}, image.ErrTooLarge},
-		{"H43 1001 manifests in a tree", func(m *memory) ocispec.Descriptor {
+		{"H-43 1001 manifests in a tree", func(m *memory) ocispec.Descriptor {
 			var tops []ocispec.Descriptor
 			for i := range 2 {
 				var es []ocispec.Descriptor
@@ -136,32 +136,32 @@ func TestCopyRefusesBadGraphs(t *testing.T) {
 			}
 			return index(m, tops...)
 		}, image.ErrTooLarge},
-		{"H42 100 MiB manifest", func(m *memory) ocispec.Descriptor {
+		{"H-42 100 MiB manifest", func(m *memory) ocispec.Descriptor {
 			d := m.add(ocispec.MediaTypeImageManifest, []byte("{}"))
 			d.Size = 100 << 20
 			return d
 		}, image.ErrTooLarge},
-		{"H41 manifest longer than promised", func(m *memory) ocispec.Descriptor {
+		{"H-41 manifest longer than promised", func(m *memory) ocispec.Descriptor {
 			d := build(t, m, assembly(t, m, "amd64"))
 			d.Size--
 			return d
 		}, image.ErrContent},
-		{"H41 manifest shorter than promised", func(m *memory) ocispec.Descriptor {
+		{"H-41 manifest shorter than promised", func(m *memory) ocispec.Descriptor {
 			d := build(t, m, assembly(t, m, "amd64"))
 			d.Size++
 			return d
 		}, image.ErrContent},
-		{"H41 manifest wrong by a bit", func(m *memory) ocispec.Descriptor {
+		{"H-41 manifest wrong by a bit", func(m *memory) ocispec.Descriptor {
 			d := build(t, m, assembly(t, m, "amd64"))
 			b := slices.Clone(m.blobs[d.Digest])
 			b[0] ^= 1
 			m.blobs[d.Digest] = b
 			return d
 		}, image.ErrContent},
-		{"H46 digest of the root", func(m *memory) ocispec.Descriptor {
+		{"H-46 digest of the root", func(m *memory) ocispec.Descriptor {
 			return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: "sha256:../../x", Size: 1}
 		}, image.ErrMalformed},
-		{"H47 foreign layer", func(m *memory) ocispec.Descriptor {
+		{"H-47 foreign layer", func(m *memory) ocispec.Descriptor {
 			return m.add(ocispec.MediaTypeImageManifest, []byte(withLayer(`{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"sha256:`+hexA+`","size":2,"urls":["http://x/"]}`)))
 		}, image.ErrMalformed},
 		{"neither manifest nor index", func(m *memory) ocispec.Descriptor { return m.add("text/plain", []byte("{}")) }, image.ErrMalformed},
@@ -180,7 +180,7 @@ func TestCopyRefusesBadGraphs(t *testing.T) {
 			if len(dst.pushed) > 0 {
 				t.Errorf("pushed %v", dst.pushed)
 			}
-			if len(src.fetched) > 1010 || (tt.name == "H43 index in index x 50" && len(src.fetched) > 50) {
+			if len(src.fetched) > 1010 || (tt.name == "H-43 index in index x 50" && len(src.fetched) > 50) {
 				t.Errorf("%d requests", len(src.fetched))
 			}
 		})

@@ -292,12 +292,12 @@ func TestValidate(t *testing.T) {
 			l := layerTar(t, "x", "y")
 			a.Layers[0] = image.Layer{Desc: m.add(ocispec.MediaTypeImageLayerZstd, zstandard(t, l)), DiffID: digest.FromBytes(l)}
 		}, nil},
-		{"H48 wrong diff_id", func(_ *memory, a *image.Assembly) { a.Layers[0].DiffID = digest.FromString("x") }, image.ErrContent},
-		{"H48 diff_ids of each other", func(_ *memory, a *image.Assembly) {
+		{"H-48 wrong diff_id", func(_ *memory, a *image.Assembly) { a.Layers[0].DiffID = digest.FromString("x") }, image.ErrContent},
+		{"H-48 diff_ids of each other", func(_ *memory, a *image.Assembly) {
 			a.Layers[0].DiffID, a.Layers[1].DiffID = a.Layers[1].DiffID, a.Layers[0].DiffID
 		}, image.ErrContent},
-		{"H41 layer size", func(_ *memory, a *image.Assembly) { a.Layers[0].Desc.Size++ }, image.ErrContent},
-		{"H41 layer digest", func(m *memory, a *image.Assembly) {
+		{"H-41 layer size", func(_ *memory, a *image.Assembly) { a.Layers[0].Desc.Size++ }, image.ErrContent},
+		{"H-41 layer digest", func(m *memory, a *image.Assembly) {
 			d := a.Layers[1].Desc.Digest
 			m.blobs[d] = append([]byte{1}, m.blobs[d][1:]...)
 		}, image.ErrContent},

@@ -118,7 +118,7 @@ func cutShort(t *testing.T, blob []byte, name string) {
 	}
 }
 
-func TestH30_DamagedArchives(t *testing.T) {
+func TestHostileH30_DamagedArchives(t *testing.T) {
 	t.Parallel()
 	whole := sampleTar(t)
 	flip := func(data []byte, at int) []byte {
@@ -193,7 +193,7 @@ func xzAsking(dict byte) []byte {
 	return append(append(stream, block...), 1, 0, 0, 'x')
 }
 
-func TestH29_DecodersAreBoundedBeforeTheyAllocate(t *testing.T) {
+func TestHostileH29_DecodersAreBoundedBeforeTheyAllocate(t *testing.T) {
 	t.Parallel()
 	second := append(xzs(t, sampleTar(t)), xzAsking(40)...)
 	window := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 19 << 3, 0x01, 0, 0} // 512 MiB
@@ -244,7 +244,7 @@ func bomb(n int64, fill byte) io.Reader {
 	return pr
 }
 
-func TestH29_BombsAreRefusedAndZerosAreHoles(t *testing.T) {
+func TestHostileH29_BombsAreRefusedAndZerosAreHoles(t *testing.T) {
 	t.Parallel()
 	small := Limits{Ratio: 100, RatioFrom: 8 << 20}
 	dir := t.TempDir()
@@ -266,7 +266,7 @@ func TestH29_BombsAreRefusedAndZerosAreHoles(t *testing.T) {
 	must(t, Extract(t.Context(), plain, openRoot(t, dir), "/", ExtractOptions{Limits: small}))
 }
 
-func TestH29_ManyGzipMembers(t *testing.T) {
+func TestHostileH29_ManyGzipMembers(t *testing.T) {
 	t.Parallel()
 	empty := gz(t, nil)
 	blob := append(bytes.Repeat(empty, 100_000), gz(t, sampleTar(t))...)
@@ -278,7 +278,7 @@ func TestH29_ManyGzipMembers(t *testing.T) {
 }
 
 // Row H-37: twice the entries take at most 2.5 times as long.
-func TestH37_UnpackIsLinear(t *testing.T) {
+func TestHostileH37_UnpackIsLinear(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow")
 	}

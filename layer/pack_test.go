@@ -172,7 +172,7 @@ func TestH10_WhiteoutNamesCannotBeStored(t *testing.T) {
 	}
 }
 
-func TestH16_HugeSparseFileIsRefusedBeforeItIsRead(t *testing.T) {
+func TestHostileH16_HugeSparseFileIsRefusedBeforeItIsRead(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "huge"))
@@ -219,7 +219,7 @@ func TestH12_HolesAreStoredAsZerosAndBecomeHolesAgain(t *testing.T) {
 	}
 }
 
-func TestH13_FileThatChangesWhilePackedIsAnError(t *testing.T) {
+func TestHostileH13_FileThatChangesWhilePackedIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{100, 5 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -284,7 +284,7 @@ func TestPack_DeepTreeNeedsFewDescriptors(t *testing.T) {
 }
 
 // Not parallel: it counts the descriptors of the process.
-func TestF14_FewDescriptorsForAWideAndDeepTree(t *testing.T) {
+func TestHostileF14_FewDescriptorsForAWideAndDeepTree(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 60 {
 		write(t, dir, strings.Repeat("deep/", i)+fmt.Sprintf("d%d/f", i), "x")

@@ -109,44 +109,44 @@ func TestHostile_Names(t *testing.T) {
 		layerIs error
 		addIs   error
 	}{
-		{name: "H23 leading dotdot", tar: "file ../../x X", layer: "x=X", addIs: ErrUnsafe},
-		{name: "H23 inner dotdot", tar: "file a/../../x X", layer: "x=X", addIs: ErrUnsafe},
-		{name: "H23 dotdot that stays inside", tar: "file a/../x X", layer: "x=X", extract: "x=X"},
-		{name: "H23 absolute", tar: "file /canary X", layer: "canary=X", extract: "canary=X"},
-		{name: "H23 64 KiB", tar: "file " + long + " X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H23 256 byte component", tar: "file " + strings.Repeat("n", 256) + " X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-23 leading dotdot", tar: "file ../../x X", layer: "x=X", addIs: ErrUnsafe},
+		{name: "H-23 inner dotdot", tar: "file a/../../x X", layer: "x=X", addIs: ErrUnsafe},
+		{name: "H-23 dotdot that stays inside", tar: "file a/../x X", layer: "x=X", extract: "x=X"},
+		{name: "H-23 absolute", tar: "file /canary X", layer: "canary=X", extract: "canary=X"},
+		{name: "H-23 64 KiB", tar: "file " + long + " X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-23 256 byte component", tar: "file " + strings.Repeat("n", 256) + " X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
 		{
-			name: "H24 file through an absolute link", tar: "link a /etc\nfile a/passwd X",
+			name: "H-24 file through an absolute link", tar: "link a /etc\nfile a/passwd X",
 			layer: "a->/etc etc/ etc/passwd=X", extract: "a->/etc etc/ etc/passwd=X",
 		},
 		{
-			name: "H24 file through a relative link", tar: "link a ../../etc\nfile a/passwd X",
+			name: "H-24 file through a relative link", tar: "link a ../../etc\nfile a/passwd X",
 			layer: "a->../../etc etc/ etc/passwd=X", extract: "a->../../etc etc/ etc/passwd=X",
 		},
-		{name: "H24 chain", tar: "link a b\nlink b ../c\ndir c\nfile a/x X", layer: "a->b b->../c c/ c/x=X", extract: "a->b b->../c c/ c/x=X"},
-		{name: "H24 loop", tar: "link a b\nlink b a\nfile a/x X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H24 link to itself", tar: "link a a\nfile a/x X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-24 chain", tar: "link a b\nlink b ../c\ndir c\nfile a/x X", layer: "a->b b->../c c/ c/x=X", extract: "a->b b->../c c/ c/x=X"},
+		{name: "H-24 loop", tar: "link a b\nlink b a\nfile a/x X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-24 link to itself", tar: "link a a\nfile a/x X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
 		{
-			name: "H24 link replaced by directory and back", tar: "link a /etc\ndir a\nfile a/passwd X\nlink a /etc\nfile a/shadow S",
+			name: "H-24 link replaced by directory and back", tar: "link a /etc\ndir a\nfile a/passwd X\nlink a /etc\nfile a/shadow S",
 			layer: "a->/etc etc/ etc/shadow=S", extract: "a->/etc etc/ etc/shadow=S",
 		},
-		{name: "H24 mode and owner of a link", tar: "link a ../etc mode=0 uid=5", layer: "a->../etc", extract: "a->../etc"},
-		{name: "H25 hard link out", tar: "hard x ../../etc/passwd", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H25 hard link to absent", tar: "hard x y", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H25 hard link to itself", tar: "hard x x", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H25 hard link to itself, existing", tar: "file x X\nhard x x", layer: "x=X", extract: "x=X"},
-		{name: "H25 hard link to a directory", tar: "dir d\nhard x d", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H25 hard link to a link is a link", tar: "link l /canary\nhard x l", layer: "l->/canary x->/canary", extract: "l->/canary x->/canary"},
-		{name: "H25 hard link through a link", tar: "dir d\nfile d/f F\nlink l d\nhard x l/f", layer: "d/ d/f=F l->d x=F", extract: "d/ d/f=F l->d x=F"},
-		{name: "H27 one name, many types, last wins", tar: "file n 1\ndir n\nfile n/in I\nlink n ../canary\nfile n 2", layer: "n=2", extract: "n=2"},
-		{name: "H27 file in the way of a path", tar: "file n 1\nfile n/x X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H34 root as link", tar: "link . /etc", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H34 root as file", tar: "file . X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H38 char 0:0", tar: "char c 0 0", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H40 owner of 2^32", tar: "file x X uid=4294967296", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H40 owner that means leave alone", tar: "file x X gid=4294967295", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H40 time of 10^18", tar: "file x X mtime=1000000000000000000", layerIs: ErrCorrupt, addIs: ErrCorrupt},
-		{name: "H40 time of -10^18", tar: "file x X mtime=-1000000000000000000", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-24 mode and owner of a link", tar: "link a ../etc mode=0 uid=5", layer: "a->../etc", extract: "a->../etc"},
+		{name: "H-25 hard link out", tar: "hard x ../../etc/passwd", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-25 hard link to absent", tar: "hard x y", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-25 hard link to itself", tar: "hard x x", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-25 hard link to itself, existing", tar: "file x X\nhard x x", layer: "x=X", extract: "x=X"},
+		{name: "H-25 hard link to a directory", tar: "dir d\nhard x d", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-25 hard link to a link is a link", tar: "link l /canary\nhard x l", layer: "l->/canary x->/canary", extract: "l->/canary x->/canary"},
+		{name: "H-25 hard link through a link", tar: "dir d\nfile d/f F\nlink l d\nhard x l/f", layer: "d/ d/f=F l->d x=F", extract: "d/ d/f=F l->d x=F"},
+		{name: "H-27 one name, many types, last wins", tar: "file n 1\ndir n\nfile n/in I\nlink n ../canary\nfile n 2", layer: "n=2", extract: "n=2"},
+		{name: "H-27 file in the way of a path", tar: "file n 1\nfile n/x X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-34 root as link", tar: "link . /etc", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-34 root as file", tar: "file . X", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-38 char 0:0", tar: "char c 0 0", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-40 owner of 2^32", tar: "file x X uid=4294967296", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-40 owner that means leave alone", tar: "file x X gid=4294967295", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-40 time of 10^18", tar: "file x X mtime=1000000000000000000", layerIs: ErrCorrupt, addIs: ErrCorrupt},
+		{name: "H-40 time of -10^18", tar: "file x X mtime=-1000000000000000000", layerIs: ErrCorrupt, addIs: ErrCorrupt},
 		{name: "device out of range", tar: "char x 4096 0", layerIs: ErrCorrupt, addIs: ErrCorrupt},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -190,29 +190,29 @@ func TestHostile_Whiteouts(t *testing.T) {
 		want  string
 		is    error
 	}{
-		{name: "H32 plain", layer: "file .wh.f\nfile d/.wh.sub", want: "d/ d/low=L l->/d out->/etc"},
-		{name: "H32 of what is absent", layer: "file .wh.none\nfile none/.wh.x", want: same},
-		{name: "H32 of a link removes the link", layer: "file .wh.l", want: "d/ d/low=L d/sub/ d/sub/deep=D f=F out->/etc"},
-		{name: "H32 dot", layer: "file .wh..", is: ErrCorrupt},
-		{name: "H32 dotdot", layer: "file d/.wh...", is: ErrCorrupt},
-		{name: "H32 empty", layer: "file .wh.", is: ErrCorrupt},
-		{name: "H32 not one component", layer: "file .wh.a/b X", is: ErrCorrupt},
-		{name: "H32 aufs names are ignored", layer: "file .wh..wh.aufs\ndir .wh..wh.plnk\nfile .wh..wh.plnk/1.2 X\nfile .wh..wh.orph", want: same},
-		{name: "H32 opaque root before siblings", layer: "file .wh..wh..opq\nfile new N", want: "new=N"},
-		{name: "H32 opaque root after siblings", layer: "file new N\nfile d/mine M\nfile .wh..wh..opq", want: "d/ d/mine=M new=N"},
-		{name: "H32 opaque before", layer: "dir d\nfile d/.wh..wh..opq\nfile d/mine M", want: "d/ d/mine=M f=F l->/d out->/etc"},
-		{name: "H32 opaque after", layer: "dir d\nfile d/mine M\nfile d/sub/mine M\nfile d/.wh..wh..opq", want: "d/ d/mine=M d/sub/ d/sub/mine=M f=F l->/d out->/etc"},
-		{name: "H32 opaque twice", layer: "file d/.wh..wh..opq\nfile d/mine M\nfile d/.wh..wh..opq", want: "d/ d/mine=M f=F l->/d out->/etc"},
-		{name: "H32 opaque, deepest first", layer: "file d/sub/mine M\nfile d/sub/.wh..wh..opq\nfile d/.wh..wh..opq", want: "d/ d/sub/ d/sub/mine=M f=F l->/d out->/etc"},
-		{name: "H32 opaque of an empty own directory", layer: "dir n\nfile n/.wh..wh..opq", want: "d/ d/low=L d/sub/ d/sub/deep=D f=F l->/d n/ out->/etc"},
-		{name: "H32 whiteout after own file", layer: "file f mine\nfile .wh.f", want: "d/ d/low=L d/sub/ d/sub/deep=D f=mine l->/d out->/etc"},
-		{name: "H32 whiteout before own file", layer: "file .wh.f\nfile f mine", want: "d/ d/low=L d/sub/ d/sub/deep=D f=mine l->/d out->/etc"},
-		{name: "H32 whiteout after own content of a directory", layer: "file d/sub/mine M\nfile .wh.d", want: "d/ d/sub/ d/sub/mine=M f=F l->/d out->/etc"},
-		{name: "H32 whiteout through a lower link hides nothing", layer: "file l/.wh.low", want: same},
-		{name: "H33 below a lower link", layer: "file l/x X", want: "d/ d/low=L d/sub/ d/sub/deep=D f=F l/ l/x=X out->/etc"},
-		{name: "H33 below a lower link that leaves", layer: "file out/passwd X", want: "d/ d/low=L d/sub/ d/sub/deep=D f=F l->/d out/ out/passwd=X"},
-		{name: "H33 below a lower file", layer: "file f/x X", want: "d/ d/low=L d/sub/ d/sub/deep=D f/ f/x=X l->/d out->/etc"},
-		{name: "H33 below an own link", layer: "link l /d\nfile l/x X", want: "d/ d/low=L d/sub/ d/sub/deep=D d/x=X f=F l->/d out->/etc"},
+		{name: "H-32 plain", layer: "file .wh.f\nfile d/.wh.sub", want: "d/ d/low=L l->/d out->/etc"},
+		{name: "H-32 of what is absent", layer: "file .wh.none\nfile none/.wh.x", want: same},
+		{name: "H-32 of a link removes the link", layer: "file .wh.l", want: "d/ d/low=L d/sub/ d/sub/deep=D f=F out->/etc"},
+		{name: "H-32 dot", layer: "file .wh..", is: ErrCorrupt},
+		{name: "H-32 dotdot", layer: "file d/.wh...", is: ErrCorrupt},
+		{name: "H-32 empty", layer: "file .wh.", is: ErrCorrupt},
+		{name: "H-32 not one component", layer: "file .wh.a/b X", is: ErrCorrupt},
+		{name: "H-32 aufs names are ignored", layer: "file .wh..wh.aufs\ndir .wh..wh.plnk\nfile .wh..wh.plnk/1.2 X\nfile .wh..wh.orph", want: same},
+		{name: "H-32 opaque root before siblings", layer: "file .wh..wh..opq\nfile new N", want: "new=N"},
+		{name: "H-32 opaque root after siblings", layer: "file new N\nfile d/mine M\nfile .wh..wh..opq", want: "d/ d/mine=M new=N"},
+		{name: "H-32 opaque before", layer: "dir d\nfile d/.wh..wh..opq\nfile d/mine M", want: "d/ d/mine=M f=F l->/d out->/etc"},
+		{name: "H-32 opaque after", layer: "dir d\nfile d/mine M\nfile d/sub/mine M\nfile d/.wh..wh..opq", want: "d/ d/mine=M d/sub/ d/sub/mine=M f=F l->/d out->/etc"},
+		{name: "H-32 opaque twice", layer: "file d/.wh..wh..opq\nfile d/mine M\nfile d/.wh..wh..opq", want: "d/ d/mine=M f=F l->/d out->/etc"},
+		{name: "H-32 opaque, deepest first", layer: "file d/sub/mine M\nfile d/sub/.wh..wh..opq\nfile d/.wh..wh..opq", want: "d/ d/sub/ d/sub/mine=M f=F l->/d out->/etc"},
+		{name: "H-32 opaque of an empty own directory", layer: "dir n\nfile n/.wh..wh..opq", want: "d/ d/low=L d/sub/ d/sub/deep=D f=F l->/d n/ out->/etc"},
+		{name: "H-32 whiteout after own file", layer: "file f mine\nfile .wh.f", want: "d/ d/low=L d/sub/ d/sub/deep=D f=mine l->/d out->/etc"},
+		{name: "H-32 whiteout before own file", layer: "file .wh.f\nfile f mine", want: "d/ d/low=L d/sub/ d/sub/deep=D f=mine l->/d out->/etc"},
+		{name: "H-32 whiteout after own content of a directory", layer: "file d/sub/mine M\nfile .wh.d", want: "d/ d/sub/ d/sub/mine=M f=F l->/d out->/etc"},
+		{name: "H-32 whiteout through a lower link hides nothing", layer: "file l/.wh.low", want: same},
+		{name: "H-33 below a lower link", layer: "file l/x X", want: "d/ d/low=L d/sub/ d/sub/deep=D f=F l/ l/x=X out->/etc"},
+		{name: "H-33 below a lower link that leaves", layer: "file out/passwd X", want: "d/ d/low=L d/sub/ d/sub/deep=D f=F l->/d out/ out/passwd=X"},
+		{name: "H-33 below a lower file", layer: "file f/x X", want: "d/ d/low=L d/sub/ d/sub/deep=D f/ f/x=X l->/d out->/etc"},
+		{name: "H-33 below an own link", layer: "link l /d\nfile l/x X", want: "d/ d/low=L d/sub/ d/sub/deep=D d/x=X f=F l->/d out->/etc"},
 		{name: "own directory over a lower link", layer: "dir l\nfile l/x X", want: "d/ d/low=L d/sub/ d/sub/deep=D f=F l/ l/x=X out->/etc"},
 		{name: "own file over a lower directory", layer: "file d X", want: "d=X f=F l->/d out->/etc"},
 		{name: "own directory over own file over lower directory", layer: "file d X\ndir d\nfile d/.wh.low\nfile d/y Y", want: "d/ d/y=Y f=F l->/d out->/etc"},
@@ -247,7 +247,7 @@ func TestHostile_BadNamesAreCorrupt(t *testing.T) {
 	}
 }
 
-func TestH34_RootEntryGivesModeOwnerAndTime(t *testing.T) {
+func TestHostileH34_RootEntryGivesModeOwnerAndTime(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	cage := newCage(t)
@@ -279,7 +279,7 @@ func TestUnpack_DirectoryTimesSurviveTheirContent(t *testing.T) {
 	}
 }
 
-func TestH31_ModesAndAttributes(t *testing.T) {
+func TestHostileH31_ModesAndAttributes(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	cage := newCage(t)
@@ -313,7 +313,7 @@ func TestH31_ModesAndAttributes(t *testing.T) {
 	}
 }
 
-func TestH26_DevicesAndFIFOs(t *testing.T) {
+func TestHostileH26_DevicesAndFIFOs(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	cage := newCage(t)
@@ -379,7 +379,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-func TestH28_ClaimedSizes(t *testing.T) {
+func TestHostileH28_ClaimedSizes(t *testing.T) {
 	t.Parallel()
 	header := func(change func([]byte)) []byte {
 		data := tarOf(t, "file x X")

@@ -101,7 +101,7 @@ func send(w http.ResponseWriter, b []byte) {
 	_, _ = w.Write(b)
 }
 
-func TestH55_DownloadsThatGoWrong(t *testing.T) {
+func TestHostileH55_DownloadsThatGoWrong(t *testing.T) {
 	t.Parallel()
 	cut := func(w http.ResponseWriter, n int) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(blob)))
@@ -226,7 +226,7 @@ func TestH55_DownloadsThatGoWrong(t *testing.T) {
 	}
 }
 
-func TestH56_Retries(t *testing.T) {
+func TestHostileH56_Retries(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -280,7 +280,7 @@ func TestH56_Retries(t *testing.T) {
 	}
 }
 
-func TestH56_CancelEndsAWait(t *testing.T) {
+func TestHostileH56_CancelEndsAWait(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("why")
@@ -296,7 +296,7 @@ func TestH56_CancelEndsAWait(t *testing.T) {
 	}
 }
 
-func TestH56_WaitsThatAServerAsksForAreCounted(t *testing.T) {
+func TestHostileH56_WaitsThatAServerAsksForAreCounted(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "1")
@@ -308,7 +308,7 @@ func TestH56_WaitsThatAServerAsksForAreCounted(t *testing.T) {
 	}
 }
 
-func TestH59_ErrorBodyIsBounded(t *testing.T) {
+func TestHostileH59_ErrorBodyIsBounded(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
@@ -348,11 +348,11 @@ func TestManifests(t *testing.T) {
 	}{
 		{"a good one", reply(mt, d.String(), good), nil},
 		{"no digest header", reply(mt, "", good), nil},
-		{"H41 other bytes", reply(mt, "", append([]byte(" "), good...)), registry.ErrContent},
-		{"H41 header says another digest", reply(mt, digest.FromString("x").String(), good), registry.ErrContent},
-		{"H44 another content type", reply("application/vnd.docker.distribution.manifest.v2+json", "", good), registry.ErrContent},
-		{"H44 a web page", reply("text/html", "", good), registry.ErrContent},
-		{"H42 endless", func(w http.ResponseWriter, _ *http.Request) {
+		{"H-41 other bytes", reply(mt, "", append([]byte(" "), good...)), registry.ErrContent},
+		{"H-41 header says another digest", reply(mt, digest.FromString("x").String(), good), registry.ErrContent},
+		{"H-44 another content type", reply("application/vnd.docker.distribution.manifest.v2+json", "", good), registry.ErrContent},
+		{"H-44 a web page", reply("text/html", "", good), registry.ErrContent},
+		{"H-42 endless", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", mt)
 			for range 10_000 {
 				if _, err := w.Write(blob); err != nil {
@@ -360,7 +360,7 @@ func TestManifests(t *testing.T) {
 				}
 			}
 		}, registry.ErrRefused},
-		{"H42 two million values", reply(mt, "", []byte(`{"layers":[`+strings.Repeat("{},", 2_000_000)+`{}]}`)), registry.ErrRefused},
+		{"H-42 two million values", reply(mt, "", []byte(`{"layers":[`+strings.Repeat("{},", 2_000_000)+`{}]}`)), registry.ErrRefused},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -419,7 +419,7 @@ func TestJ9_ResolveAsksByHeadThenGet(t *testing.T) {
 	}
 }
 
-func TestH46_NoRequestForStrangeDescriptors(t *testing.T) {
+func TestHostileH46_NoRequestForStrangeDescriptors(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(http.ResponseWriter, *http.Request) {})
 	c, ref := client(t, registry.Config{}), parse(t, s.host+"/a:v1")
@@ -444,7 +444,7 @@ func TestH46_NoRequestForStrangeDescriptors(t *testing.T) {
 	}
 }
 
-func TestH47_DescriptorURLsAreNotFollowed(t *testing.T) {
+func TestHostileH47_DescriptorURLsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	other := serve(t, func(w http.ResponseWriter, _ *http.Request) { send(w, blob) })
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })

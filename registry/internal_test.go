@@ -89,7 +89,7 @@ func FuzzReference(f *testing.F) {
 	})
 }
 
-func TestH53_WhoMaySeeCredentials(t *testing.T) {
+func TestHostileH53_WhoMaySeeCredentials(t *testing.T) {
 	t.Parallel()
 	cred := credential{user: "me", password: "x"}
 	tests := []struct {
@@ -171,7 +171,7 @@ func FuzzChallenge(f *testing.F) {
 	})
 }
 
-func TestH56_RetryAfterIsBounded(t *testing.T) {
+func TestHostileH56_RetryAfterIsBounded(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"1": "1", "60": "60", "1000000000": "60", "99999999999999999999": "", "0": "", "-1": "", "soon": "", "1.5": "", "": "",
@@ -224,7 +224,7 @@ func (s slowBody) Read(p []byte) (int, error) {
 
 func (slowBody) Close() error { return nil }
 
-func TestH54_SlowBodiesEnd(t *testing.T) {
+func TestHostileH54_SlowBodiesEnd(t *testing.T) {
 	t.Parallel()
 	for _, every := range []time.Duration{time.Second, 10 * time.Second, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -243,7 +243,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestH54_NoAnswer(t *testing.T) {
+func TestHostileH54_NoAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := 0

@@ -33,7 +33,7 @@ func basicOnly(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-func TestH52_CredentialsDoNotFollowRedirects(t *testing.T) {
+func TestHostileH52_CredentialsDoNotFollowRedirects(t *testing.T) {
 	t.Parallel()
 	for _, challenge := range []bool{false, true} {
 		// Same address, another port: Go itself would send the header on.
@@ -59,7 +59,7 @@ func TestH52_CredentialsDoNotFollowRedirects(t *testing.T) {
 	}
 }
 
-func TestH52_RedirectsThatAreRefused(t *testing.T) {
+func TestHostileH52_RedirectsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	other := serve(t, func(w http.ResponseWriter, _ *http.Request) { send(w, blob) })
 	_, port, _ := strings.Cut(other.host, ":")
@@ -69,11 +69,11 @@ func TestH52_RedirectsThatAreRefused(t *testing.T) {
 		{"to a file", "file:///etc/passwd", `"file" URL`},
 		{"with userinfo", "http://me:pw@" + other.host + "/", "URL with credentials"},
 		{"to http elsewhere", "http://localhost:" + port + "/", "plain http at localhost"},
-		{"H51 to https elsewhere on loopback", "https://localhost:" + port + "/", "private address 127.0.0.1"},
-		{"H51 metadata", "https://169.254.169.254/latest", "private address 169.254.169.254"},
-		{"H51 IPv6 loopback", "https://[::1]:" + port + "/", "private address ::1"},
-		{"H51 mapped", "https://[::ffff:127.0.0.2]:" + port + "/", "private address 127.0.0.2"},
-		{"H51 private", "https://10.0.0.1/", "private address 10.0.0.1"},
+		{"H-51 to https elsewhere on loopback", "https://localhost:" + port + "/", "private address 127.0.0.1"},
+		{"H-51 metadata", "https://169.254.169.254/latest", "private address 169.254.169.254"},
+		{"H-51 IPv6 loopback", "https://[::1]:" + port + "/", "private address ::1"},
+		{"H-51 mapped", "https://[::ffff:127.0.0.2]:" + port + "/", "private address 127.0.0.2"},
+		{"H-51 private", "https://10.0.0.1/", "private address 10.0.0.1"},
 		{"round and round", "/again", "more than 5 redirects"},
 	}
 	for _, tt := range tests {
@@ -99,7 +99,7 @@ func TestH52_RedirectsThatAreRefused(t *testing.T) {
 	})
 }
 
-func TestH58_UploadLocations(t *testing.T) {
+func TestHostileH58_UploadLocations(t *testing.T) {
 	t.Parallel()
 	other := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -287,7 +287,7 @@ func TestJ5_ExpiredTokenIsRenewed(t *testing.T) {
 	}
 }
 
-func TestH53_TokenServers(t *testing.T) {
+func TestHostileH53_TokenServers(t *testing.T) {
 	t.Parallel()
 	thief := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"token":"good"}`) })
 	_, port, _ := strings.Cut(thief.host, ":")
@@ -378,7 +378,8 @@ func TestPrivateAddressesCanBeAllowed(t *testing.T) {
 
 func startTLS(s *httptest.Server) { s.StartTLS() }
 
-func TestH57_TLS(t *testing.T) {
+// rows: J6
+func TestHostileH57_TLS(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(w http.ResponseWriter, _ *http.Request) { send(w, blob) }, startTLS)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
@@ -458,7 +459,7 @@ func helper(t *testing.T, script string) []string {
 	return []string{"PATH=" + dir + ":/usr/bin:/bin"}
 }
 
-func TestH60_CredentialHelpers(t *testing.T) {
+func TestHostileH60_CredentialHelpers(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
 	tests := []struct {
@@ -512,7 +513,7 @@ func TestH60_CredentialHelpers(t *testing.T) {
 	})
 }
 
-func TestH60_HangingHelperIsEnded(t *testing.T) {
+func TestHostileH60_HangingHelperIsEnded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for a timeout of ten seconds")
 	}

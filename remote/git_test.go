@@ -60,7 +60,7 @@ func TestC9_GitAddresses(t *testing.T) {
 }
 
 // H-61, H-62: nothing of an address becomes an option, a program or a file of this machine.
-func TestR25_GitAddressesThatAreRefused(t *testing.T) {
+func TestHostileR25_GitAddressesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]error{
 		"file:///etc":                                ErrRefused,
@@ -272,7 +272,7 @@ func TestB57_WhatIsNotThere(t *testing.T) {
 }
 
 // H-62: hooks, filters and protocols that a repository or a machine configures do nothing.
-func TestR25_ARepositoryRunsNothing(t *testing.T) {
+func TestHostileR25_ARepositoryRunsNothing(t *testing.T) {
 	t.Parallel()
 	r := newRepository(t, true)
 	r.write(t, ".gitattributes", "* filter=evil diff=evil\n")
@@ -315,7 +315,7 @@ func TestB57_Submodules(t *testing.T) {
 	}
 }
 
-func TestR20_GitFollowsNoRedirects(t *testing.T) {
+func TestHostileR20_GitFollowsNoRedirects(t *testing.T) {
 	t.Parallel()
 	r := newRepository(t, true)
 	s := serve(t, false, func(w http.ResponseWriter, req *http.Request) {
@@ -346,7 +346,7 @@ func TestGitThatDoesNotAnswerIsEnded(t *testing.T) {
 	}
 }
 
-func TestR19_GitCredentialsGoOverTLSAlone(t *testing.T) {
+func TestHostileR19_GitCredentialsGoOverTLSAlone(t *testing.T) {
 	t.Parallel()
 	r := newRepository(t, true)
 	c, _ := client(t, Config{})

@@ -323,7 +323,7 @@ func TestJ8_ABodyThatIsAlwaysCutIsAnError(t *testing.T) {
 	}
 }
 
-func TestR21_Redirects(t *testing.T) {
+func TestHostileR21_Redirects(t *testing.T) {
 	t.Parallel()
 	target := serve(t, false, text("moved"))
 	to := func(where string, code int) http.HandlerFunc { return status(code, "Location", where) }
@@ -368,7 +368,7 @@ func TestR21_Redirects(t *testing.T) {
 	}
 }
 
-func TestR20_PrivateAddressesMayBeAllowed(t *testing.T) {
+func TestHostileR20_PrivateAddressesMayBeAllowed(t *testing.T) {
 	t.Parallel()
 	target := serve(t, false, text("moved"))
 	_, port, _ := strings.Cut(strings.TrimPrefix(target.URL, "http://"), ":")
@@ -383,7 +383,7 @@ func TestR20_PrivateAddressesMayBeAllowed(t *testing.T) {
 	}
 }
 
-func TestR20_LinkLocalIsRefusedWhoeverNamesIt(t *testing.T) {
+func TestHostileR20_LinkLocalIsRefusedWhoeverNamesIt(t *testing.T) {
 	t.Parallel()
 	asked := 0
 	proxy := serve(t, false, func(http.ResponseWriter, *http.Request) { asked++ })
@@ -401,7 +401,7 @@ func TestR20_LinkLocalIsRefusedWhoeverNamesIt(t *testing.T) {
 	}
 }
 
-func TestR21_TLS(t *testing.T) {
+func TestHostileR21_TLS(t *testing.T) {
 	t.Parallel()
 	s := serve(t, true, text("x"))
 	c, waits := client(t, Config{})

@@ -41,7 +41,7 @@ func main() {
 }
 `
 
-func TestH68H72_SystemCalls(t *testing.T) {
+func TestHostileH68H72_SystemCalls(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})
 	if got, err := exec.Command("uname", "-m").Output(); err != nil || strings.TrimSpace(string(got)) != "x86_64" {

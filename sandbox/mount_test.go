@@ -126,7 +126,7 @@ func TestB21_NestedTargetsInOrder(t *testing.T) {
 	assertUpperEmpty(t, s)
 }
 
-func TestH80_Stubs(t *testing.T) {
+func TestHostileH80_Stubs(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})
 	old := time.Unix(1000000000, 0)
@@ -166,7 +166,7 @@ func TestH80_Stubs(t *testing.T) {
 	}
 }
 
-func TestH80_RefusedTargets(t *testing.T) {
+func TestHostileH80_RefusedTargets(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})
 	must(t, os.Symlink("/proc/sys", filepath.Join(f.lower, "toproc")))

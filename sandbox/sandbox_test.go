@@ -140,7 +140,7 @@ func TestG3_WorkingDirectory(t *testing.T) {
 	}
 }
 
-func TestH71_WorkDirOverDescriptors(t *testing.T) {
+func TestHostileH71_WorkDirOverDescriptors(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})
 	for fd := range 41 {
@@ -256,7 +256,7 @@ func TestG9_ShmSize(t *testing.T) {
 	}
 }
 
-func TestH36_HostileRoot(t *testing.T) {
+func TestHostileH36_HostileRoot(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})
 	outside := t.TempDir()
@@ -511,8 +511,8 @@ func TestStepsInParallel(t *testing.T) {
 	}
 }
 
-// TestF03_ParentKilled kills a process that runs a step: the step must be gone.
-func TestF03_ParentKilled(t *testing.T) {
+// TestHostileF03_ParentKilled kills a process that runs a step: the step must be gone.
+func TestHostileF03_ParentKilled(t *testing.T) {
 	f := newFixture(t, Config{})
 	s := f.spec(t, "echo up; exec sleep 1000")
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestHelperRun$", "-test.v")
@@ -542,7 +542,7 @@ func TestF03_ParentKilled(t *testing.T) {
 func TestHelperRun(t *testing.T) {
 	dirs := strings.Split(os.Getenv("SANDBOX_HELPER"), "|")
 	if len(dirs) != 3 {
-		t.Skip("is started by TestF03_ParentKilled")
+		t.Skip("is started by TestHostileF03_ParentKilled")
 	}
 	exe, err := os.Executable()
 	must(t, err)

@@ -83,7 +83,7 @@ func step(err error) {
 	}
 }
 
-func TestF16_InAUserNamespaceWithUserXattr(t *testing.T) {
+func TestHostileF16_InAUserNamespaceWithUserXattr(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("to become another user needs root")
 	}
@@ -103,7 +103,7 @@ func TestF16_InAUserNamespaceWithUserXattr(t *testing.T) {
 	}
 }
 
-func TestF18_WithoutPrivilegeSingleLayersWorkAndMergedOnesSayWhyNot(t *testing.T) {
+func TestHostileF18_WithoutPrivilegeSingleLayersWorkAndMergedOnesSayWhyNot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("to become another user needs root")
 	}
@@ -197,7 +197,7 @@ func run(name string, args ...string) {
 	}
 }
 
-func TestF05_AfterAPowerCutNoTornLayerIsTrusted(t *testing.T) {
+func TestHostileF05_AfterAPowerCutNoTornLayerIsTrusted(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("a loop mount needs root")
 	}

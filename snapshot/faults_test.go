@@ -36,7 +36,7 @@ func childSteps(dir string) {
 	os.Exit(0)
 }
 
-func TestF01_KilledAtEachCall(t *testing.T) {
+func TestHostileF01_KilledAtEachCall(t *testing.T) {
 	needOverlay(t)
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -96,7 +96,7 @@ func afterKill(t *testing.T, s *Store, when string) {
 	}
 }
 
-func TestF22_SweepersCommittersAndRemoversAtOnce(t *testing.T) {
+func TestHostileF22_SweepersCommittersAndRemoversAtOnce(t *testing.T) {
 	s := open(t)
 	stop := make(chan struct{})
 	var committers, sweepers sync.WaitGroup
@@ -220,7 +220,7 @@ func makeLayer(s *Store, l ID) error {
 	return nil
 }
 
-func TestF10_NoInodesLeftIsAnErrorAndLeavesNothingBehind(t *testing.T) {
+func TestHostileF10_NoInodesLeftIsAnErrorAndLeavesNothingBehind(t *testing.T) {
 	needOverlay(t)
 	out, err := child(t, "full", &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}, t.TempDir())
 	var exit *exec.ExitError

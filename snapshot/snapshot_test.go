@@ -279,7 +279,7 @@ func childWork(dir string) {
 	runtime.KeepAlive(w)
 }
 
-func TestF01_AKilledProcessLeavesNothingMountedOrPinned(t *testing.T) {
+func TestHostileF01_AKilledProcessLeavesNothingMountedOrPinned(t *testing.T) {
 	ways(t, func(t *testing.T, s *Store) {
 		t.Helper()
 		commit(t, s, nil, id(1), []string{"f a a"})

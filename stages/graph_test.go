@@ -249,7 +249,7 @@ func TestB69_HeredocInTrigger(t *testing.T) {
 	}
 }
 
-func TestH05_SyntaxInTriggerIsNoInstruction(t *testing.T) {
+func TestHostileH05_SyntaxInTriggerIsNoInstruction(t *testing.T) {
 	t.Parallel()
 	_, err := planOf("FROM busybox AS p\nONBUILD # syntax=evil.test/f\nFROM p\n", amd64())
 	wantError(t, err, 3, "no instructions", "FROM")
@@ -285,6 +285,7 @@ func TestB8_PredefinedArgs(t *testing.T) {
 	}
 }
 
+// rows: L2
 func TestH1_PlatformOfTheBase(t *testing.T) {
 	t.Parallel()
 	plan := mustPlan(t, "FROM arm\n")

@@ -42,7 +42,7 @@ func TestParseErrors(t *testing.T) {
 		{"A13 JSON of numbers", "FROM a\nRUN [1]\n", 2, "strings only", "double quotes"},
 		{"A15 unterminated", "FROM a\nRUN <<E\nx\n", 2, "unterminated heredoc", "only the heredoc's name"},
 		{"A17 heredoc as destination", "FROM a\nCOPY x <<E\nE\n", 2, "heredoc as a destination", ""},
-		{"H04 heredoc name with slash", "FROM a\nCOPY <<../../x /\n../../x\n", 2, "not a plain file name", ""},
+		{"H-04 heredoc name with slash", "FROM a\nCOPY <<../../x /\n../../x\n", 2, "not a plain file name", ""},
 		{"B1 two words", "FROM a b\n", 1, "one or three arguments", "FROM image AS name"},
 		{"B3 stage name", "FROM a AS 1st\n", 1, "invalid name for build stage", "start the name with a letter"},
 		{"B5 blank ARG", "FROM a\nARG =x\n", 2, "can not be blank", ""},

@@ -86,8 +86,8 @@ func TestMountErrors(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, flag, text, hint string }{
 		{"B21 unknown key", "tarrget=/x", "unexpected key 'tarrget'", "did you mean target?"},
-		{"H07 propagation", "target=/x,bind-propagation=shared", "unexpected key 'bind-propagation'", ""},
-		{"H07 relabel", "target=/x,Z", "must be a key=value pair", ""},
+		{"H-07 propagation", "target=/x,bind-propagation=shared", "unexpected key 'bind-propagation'", ""},
+		{"H-07 relabel", "target=/x,Z", "must be a key=value pair", ""},
 		{"B21 root", "target=/", "root directory", ""},
 		{"B21 root in disguise", "target=/x/..", "root directory", ""},
 		{"B21 unknown type", "type=cach,target=/x", "unsupported mount type", "did you mean cache?"},

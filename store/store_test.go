@@ -71,7 +71,7 @@ func noLeftovers(t *testing.T, s *store.Store) {
 	}
 }
 
-func TestH41_PutStoresOnlyWhatItsDescriptorPromises(t *testing.T) {
+func TestHostileH41_PutStoresOnlyWhatItsDescriptorPromises(t *testing.T) {
 	t.Parallel()
 	body := []byte("the body")
 	good := describe(body)
@@ -124,7 +124,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-func TestH46_StrangeDigestsNeverBecomePaths(t *testing.T) {
+func TestHostileH46_StrangeDigestsNeverBecomePaths(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	hex := digest.FromString("x").Encoded()

@@ -45,8 +45,8 @@ func TestO5_CleanerKeepsTextAndDropsControl(t *testing.T) {
 		{"an endless string costs its line only", false, []string{"a\x1b]0;evil\nb\n"}, []string{"a", "b"}},
 		{"device control strings go", false, []string{"a\x1bPq#0\x1b\\b\n"}, []string{"ab"}},
 		{"charset switches go", false, []string{"a\x1b(0b\x1bcd\n"}, []string{"abd"}},
-		{"C1 CSI goes", false, []string{"a\u009b31mb\n"}, []string{"ab"}},
-		{"C1 OSC goes", false, []string{"a\u009d0;x\u009cb\n"}, []string{"ab"}},
+		{"CSI of C1 goes", false, []string{"a\u009b31mb\n"}, []string{"ab"}},
+		{"OSC of C1 goes", false, []string{"a\u009d0;x\u009cb\n"}, []string{"ab"}},
 		{"invalid UTF-8 is shown as escapes", false, []string{"a\xff\xc3(\n"}, []string{`a\xff\xc3(`}},
 		{"a cut rune at the end is shown as escapes", false, []string{"\xe2\x82"}, []string{`\xe2\x82`}},
 		{"a rune in pieces is whole", false, []string{"\xe2", "\x82", "\xac\n"}, []string{"€"}},
@@ -113,7 +113,7 @@ func TestO5_EndlessSequencesTakeNoMemory(t *testing.T) {
 	}
 }
 
-func TestR26_LineEscapesEverythingThatActs(t *testing.T) {
+func TestHostileR26_LineEscapesEverythingThatActs(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, in, line, text string }{
 		{"plain text stays", "hello, wörld", "hello, wörld", "hello, wörld"},

@@ -46,6 +46,7 @@ func allFlags(t *testing.T) (flags, *pflag.FlagSet) {
 	return f, fs
 }
 
+// rows: N2 N3 N4 N5 N6 N7 N8
 func TestN_EveryFlagOfThePeersIsKnown(t *testing.T) {
 	t.Parallel()
 	f, _ := allFlags(t)
@@ -91,6 +92,7 @@ func judgeArgs(t *testing.T, env environ, args ...string) (flags, []string, erro
 	return f, notices, err
 }
 
+// rows: N2 N3 N4 N5 N6 N7 N8 H16 H17
 func TestN_Verdicts(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -146,7 +146,7 @@ func TestSweep_RemovesTheDeadAndSparesTheLiving(t *testing.T) {
 	}
 }
 
-func TestF22_WritersReadersAndSweepersAtOnce(t *testing.T) {
+func TestHostileF22_WritersReadersAndSweepersAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
 	if err := Write(path, bytes.Repeat([]byte("z"), 5000), Options{}); err != nil {

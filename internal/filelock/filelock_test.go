@@ -124,7 +124,7 @@ func TestLock_SharedOnesDoNotExcludeEachOther(t *testing.T) {
 	}
 }
 
-func TestF25_HolderIsNamedWaitIsCancellableAndDeathReleases(t *testing.T) {
+func TestHostileF25_HolderIsNamedWaitIsCancellableAndDeathReleases(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "l")
 	cmd := exec.Command(os.Args[0])
@@ -166,7 +166,7 @@ func TestF25_HolderIsNamedWaitIsCancellableAndDeathReleases(t *testing.T) {
 	_ = l.Release()
 }
 
-func TestF31_AForgedOwnerDecidesNothing(t *testing.T) {
+func TestHostileF31_AForgedOwnerDecidesNothing(t *testing.T) {
 	t.Parallel()
 	for _, content := range []string{"1", "-5", "999999999999999999999999999", "", "x\n", "12 34"} {
 		path := filepath.Join(t.TempDir(), "l")

@@ -9,7 +9,7 @@ import (
 	"gobuild/internal/netguard"
 )
 
-func TestR20_Addresses(t *testing.T) {
+func TestHostileR20_Addresses(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{
 		"127.0.0.1", "127.9.9.9", "::1", "::", "0.0.0.0", "0.1.2.3", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.100.100.200",
@@ -37,7 +37,7 @@ func TestR20_Addresses(t *testing.T) {
 	}
 }
 
-func TestR20_EveryConnectionIsJudged(t *testing.T) {
+func TestHostileR20_EveryConnectionIsJudged(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

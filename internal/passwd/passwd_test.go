@@ -90,7 +90,7 @@ func TestG2_User(t *testing.T) {
 	}
 }
 
-func TestH08_NoNumberBecomesRoot(t *testing.T) {
+func TestHostileH08_NoNumberBecomesRoot(t *testing.T) {
 	t.Parallel()
 	root := testRoot(t, map[string]string{"passwd": testPasswd, "group": testGroup})
 	for _, c := range []struct {
@@ -142,7 +142,7 @@ func TestB48_Owner(t *testing.T) {
 	}
 }
 
-func TestH35_HostileFiles(t *testing.T) {
+func TestHostileH35_HostileFiles(t *testing.T) {
 	t.Parallel()
 	outside := filepath.Join(t.TempDir(), "canary")
 	if err := os.WriteFile(outside, []byte("evil:x:0:0::/:\n"), 0o644); err != nil {

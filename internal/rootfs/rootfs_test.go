@@ -80,7 +80,7 @@ func TestOpenRegularStaysInside(t *testing.T) {
 	})
 }
 
-func TestH14FIFOIsNotOpened(t *testing.T) {
+func TestHostileH14_FIFOIsNotOpened(t *testing.T) {
 	both(t, func(t *testing.T, r *Root, dir string) {
 		if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 			t.Fatal(err)

@@ -28,10 +28,10 @@ func run(args []string, in io.Reader, out io.Writer, results string) error {
 	switch {
 	case len(args) == 2 && args[0] == "tests":
 		t, err = judgeTests(args[1], in, out)
-	case len(args) == 3 && args[0] == "cases":
-		t, err = judgeCases(args[1], args[2], out)
+	case len(args) == 4 && args[0] == "cases":
+		t, err = judgeCases(args[1], args[2], args[3], out)
 	default:
-		return errors.New("usage: verdict tests SKIPS <events | verdict cases LIST RESULTS")
+		return errors.New("usage: verdict tests SKIPS <events | verdict cases LIST ROWS RESULTS")
 	}
 	if err != nil {
 		return err

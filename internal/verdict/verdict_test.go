@@ -59,21 +59,22 @@ func TestCases(t *testing.T) {
 		skip = `[{"case":"a","verdict":"passed","why":[]},{"case":"b","verdict":"skipped","why":[["skipped","needs git"]]}]`
 	)
 	for _, tc := range []struct {
-		name, list, rows string
-		want             string
-		bad              bool
+		name, list, about, rows string
+		want                    string
+		bad                     bool
 	}{
-		{"all pass", "", pass, "1 passed, 0 failed", false},
-		{"a case outside the list fails", "", fail, "FAILED b: result status 1", true},
-		{"a listed failure is allowed", "b not built yet", fail, "1 passed, 0 failed, 1 skipped", false},
-		{"a listed case that passes fails", "a not built yet", pass, "PASSES NOW", true},
-		{"a listed case that is gone fails", "z not built yet", pass, "NO SUCH CASE", true},
-		{"a skipped case outside the list fails", "", skip, "SKIPPED b: skipped needs git", true},
+		{"all pass", "", "a B12", pass, "1 passed, 0 failed", false},
+		{"a case outside the list fails", "", "a B12", fail, "FAILED b: result status 1", true},
+		{"a listed failure is allowed", "b not built yet", "a B12", fail, "1 passed, 0 failed, 1 skipped", false},
+		{"a listed case that passes fails", "a not built yet", "a B12", pass, "PASSES NOW", true},
+		{"a listed case that is gone fails", "z not built yet", "a B12", pass, "NO SUCH CASE", true},
+		{"a skipped case outside the list fails", "", "a B12", skip, "SKIPPED b: skipped needs git", true},
+		{"a case said to show a row must exist", "", "a B12\nz C3", pass, "NO SUCH CASE", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
-			err := run([]string{"cases", write(t, tc.list), write(t, tc.rows)}, nil, &out, "")
+			err := run([]string{"cases", write(t, tc.list), write(t, tc.about), write(t, tc.rows)}, nil, &out, "")
 			if bad := errors.Is(err, errFailed); bad != tc.bad || (err != nil && !bad) {
 				t.Errorf("error %v, want a failure: %v", err, tc.bad)
 			}
@@ -88,8 +89,8 @@ func TestNonsenseIsNotAPass(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
 		"no test ran":          {"tests", write(t, "")},
-		"no case ran":          {"cases", write(t, ""), write(t, "[]")},
-		"results not written":  {"cases", write(t, ""), filepath.Join(t.TempDir(), "missing")},
+		"no case ran":          {"cases", write(t, ""), write(t, ""), write(t, "[]")},
+		"results not written":  {"cases", write(t, ""), write(t, ""), filepath.Join(t.TempDir(), "missing")},
 		"a skip has no reason": {"tests", write(t, "layer.TestB")},
 		"listed twice":         {"tests", write(t, "a x\na y")},
 		"unknown word":         {"judge"},
@@ -104,7 +105,7 @@ func TestCountIsAppended(t *testing.T) {
 	t.Parallel()
 	results := write(t, "vet 1 0\n")
 	rows := write(t, `[{"case":"a","verdict":"passed"},{"case":"b","verdict":"failed"}]`)
-	if err := run([]string{"cases", write(t, ""), rows}, nil, &strings.Builder{}, results); !errors.Is(err, errFailed) {
+	if err := run([]string{"cases", write(t, ""), write(t, ""), rows}, nil, &strings.Builder{}, results); !errors.Is(err, errFailed) {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(results)
