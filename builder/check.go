@@ -62,6 +62,15 @@ func (b *Builder) Check(ctx context.Context, opt Options) (*CheckResult, error) 
 	return res, nil
 }
 
+// ReadDockerfile is the Dockerfile that a check of opt would read, unchecked. The context must be a directory, or opt hold the text.
+func ReadDockerfile(opt Options) (*CheckResult, error) {
+	src, err := readDockerfile(opt)
+	if err != nil {
+		return nil, classify(err, CategoryUsage)
+	}
+	return &CheckResult{File: src.name, Path: src.path, Text: src.text}, nil
+}
+
 // sayNotices takes the notices out of the warnings: they are no findings.
 func (bd *build) sayNotices(warnings []stages.Warning) []stages.Warning {
 	kept := make([]stages.Warning, 0, len(warnings))

@@ -203,12 +203,14 @@ func goCache(v *lintStage, i int, script []shellCommand) (string, []string) {
 	return "", nil
 }
 
-// packageInstalls are the commands whose arguments are packages.
+// packageInstalls are the commands whose arguments are packages, and whether the
+// result surely does not depend on their order.
 var packageInstalls = []struct {
-	program string
-	subs    []string
-}{{"apt-get", []string{"install"}}, {"apk", []string{"add"}}, {"dnf", []string{"install"}}, {"zypper", []string{"install", "in"}}, {"pip", []string{"install"}},
-	{"npm", []string{"install", "i"}}, {"gem", []string{"install"}}}
+	program  string
+	subs     []string
+	anyOrder bool
+}{{"apt-get", []string{"install"}, true}, {"apk", []string{"add"}, true}, {"dnf", []string{"install"}, true}, {"zypper", []string{"install", "in"}, true},
+	{"pip", []string{"install"}, false}, {"npm", []string{"install", "i"}, false}, {"gem", []string{"install"}, false}}
 
 // bestSortArgs is E45.
 func bestSortArgs(v *lintStage) []finding {
@@ -225,27 +227,42 @@ func bestSortArgs(v *lintStage) []finding {
 }
 
 // unsorted finds the first package out of order in a list of several lines, and
-// the list as it should be. Lists that something stands between, such as a
-// comment or a variable, are lists of their own.
+// the list as it should be.
 func unsorted(words []shellWord) (first string, fix []string) {
-	var group []shellWord
-	for _, w := range words {
-		odd := w.text == "" || strings.ContainsAny(w.text, "$`") || isLocalPackage(w)
-		if odd || len(group) > 0 && w.line > group[len(group)-1].line+1 {
-			if first, fix = outOfOrder(group); first != "" {
-				return first, fix
-			}
-			group = nil
+	for _, group := range packageGroups(words) {
+		first, names := outOfOrder(group)
+		if first == "" {
+			continue
 		}
-		if !odd {
-			group = append(group, w)
+		for _, n := range names[:min(len(names), maxFix)] {
+			fix = append(fix, "    "+cut(n, maxQuoted)+" \\")
 		}
+		return first, fix
 	}
-	return outOfOrder(group)
+	return "", nil
 }
 
-// outOfOrder looks at one list.
-func outOfOrder(group []shellWord) (first string, fix []string) {
+// packageGroups are the lists among the arguments of an install: those that
+// something stands between, such as a comment or a variable, are lists of their own.
+func packageGroups(words []shellWord) [][]shellWord {
+	var groups [][]shellWord
+	last := -1 // line of the word before, -1 when that was none
+	for _, w := range words {
+		if w.text == "" || strings.ContainsAny(w.text, "$`") || isLocalPackage(w) {
+			last = -1
+			continue
+		}
+		if last < 0 || w.line > last+1 {
+			groups = append(groups, nil)
+		}
+		groups[len(groups)-1] = append(groups[len(groups)-1], w)
+		last = w.line
+	}
+	return groups
+}
+
+// outOfOrder looks at one list: sorted is how it should be.
+func outOfOrder(group []shellWord) (first string, sorted []string) {
 	if len(group) < 2 || group[0].line == group[len(group)-1].line {
 		return "", nil
 	}
@@ -262,10 +279,7 @@ func outOfOrder(group []shellWord) (first string, fix []string) {
 		}
 	}
 	slices.SortStableFunc(names, compareFolded)
-	for _, n := range names[:min(len(names), maxFix)] {
-		fix = append(fix, "    "+cut(n, maxQuoted)+" \\")
-	}
-	return first, fix
+	return first, names
 }
 
 func compareFolded(a, b string) int {

@@ -132,7 +132,12 @@ type call struct {
 	args    []shellWord // after sub
 	env     []string    // assignments in front
 	line    int
+	unsure  bool // a word behind a flag that is not known may be the flag's, not an argument
 }
+
+// plainFlags are flags of package managers that take no word.
+var plainFlags = strings.Fields("-y --yes --assume-yes --assumeyes -q -qq -qy -yq -yqq -qqy --quiet --no-install-recommends --no-install-suggests --fix-missing --no-cache --no-cache-dir --update " +
+	"-U --upgrade --allow-downgrades --allow-unauthenticated --nodocs --nogpgcheck --refresh --best --allowerasing --non-interactive -n --no-recommends --no-confirm -l -f -V")
 
 // packageFlags are the flags of package managers that take a word of their own.
 var packageFlags = map[string]string{
@@ -176,6 +181,8 @@ func parseCall(c *shellCommand) call {
 			if slices.Contains(valued, w.text) && i+1 < len(words) {
 				i++
 				out.flags[len(out.flags)-1] += "=" + words[i].text
+			} else if i+1 < len(words) && !strings.HasPrefix(words[i+1].text, "-") && !strings.Contains(w.text, "=") && !slices.Contains(plainFlags, w.text) {
+				out.unsure = true
 			}
 		case !found:
 			out.sub, found = w.text, true

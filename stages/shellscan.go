@@ -13,6 +13,7 @@ type shellCommand struct {
 // shellWord is a word without its outer quotes. Substitutions stay as written.
 type shellWord struct {
 	text   string
+	at     int  // offset in the script
 	line   int  // of the Dockerfile
 	quoted bool // some part of it was
 }
@@ -243,7 +244,7 @@ func (s *scanner) endWord() {
 	if !s.has {
 		return
 	}
-	w := shellWord{text: s.word.String(), line: s.line(s.start), quoted: s.quoted}
+	w := shellWord{text: s.word.String(), at: s.start, line: s.line(s.start), quoted: s.quoted}
 	s.drop()
 	switch s.into {
 	case noRedirect:

@@ -33,8 +33,8 @@ func findings(res *builder.CheckResult) []finding {
 	return list
 }
 
-// checkedFile is the name under which a report shows the Dockerfile.
-func checkedFile(res *builder.CheckResult, dir string) string {
+// CheckedFile is the name under which a report shows the Dockerfile.
+func CheckedFile(res *builder.CheckResult, dir string) string {
 	if res.Path == "" {
 		return res.File
 	}
@@ -49,7 +49,7 @@ func CheckText(res *builder.CheckResult, opt CheckOptions) string {
 	source := strings.Split(strings.ReplaceAll(string(res.Text), "\r\n", "\n"), "\n")
 	show := Options{Color: opt.Color}
 	show.Color.Error = opt.Color.Warning
-	file := checkedFile(res, opt.Dir)
+	file := CheckedFile(res, opt.Dir)
 	for _, f := range findings(res) {
 		fmt.Fprintf(&b, "%s %s - %s\n", opt.Color.paint(opt.Color.Warning, "WARNING:"), Line(f.rule), Line(opt.URL(f.rule)))
 		b.WriteString(strings.Join(indentRest("", f.message), "\n") + "\n")
@@ -125,7 +125,7 @@ type lintError struct {
 func CheckJSON(res *builder.CheckResult, opt CheckOptions) ([]byte, error) {
 	out := lintReport{
 		Warnings: []lintWarning{},
-		Sources:  []lintSource{{Filename: checkedFile(res, opt.Dir), Language: "Dockerfile", Data: res.Text}},
+		Sources:  []lintSource{{Filename: CheckedFile(res, opt.Dir), Language: "Dockerfile", Data: res.Text}},
 	}
 	for _, f := range findings(res) {
 		out.Warnings = append(out.Warnings, lintWarning{f.rule, f.description, f.url, withFix(f), location(f.start, f.end)})
@@ -250,7 +250,7 @@ func CheckSARIF(res *builder.CheckResult, opt CheckOptions) ([]byte, error) {
 	run := sarifRun{
 		ColumnKind:  "unicodeCodePoints",
 		Invocations: []sarifInvocation{{Successful: true}},
-		Artifacts:   []sarifArtifact{{Location: sarifURI{URI: fileURI(checkedFile(res, opt.Dir))}, Language: "dockerfile"}},
+		Artifacts:   []sarifArtifact{{Location: sarifURI{URI: fileURI(CheckedFile(res, opt.Dir))}, Language: "dockerfile"}},
 		Results:     []sarifResult{},
 	}
 	run.Tool.Driver = sarifDriver{Name: "gobuild", Version: opt.Version, Rules: []sarifRule{}}
@@ -312,7 +312,7 @@ func fileURI(path string) string {
 // begin another.
 func CheckAnnotations(res *builder.CheckResult, opt CheckOptions) string {
 	var b strings.Builder
-	file := checkedFile(res, opt.Dir)
+	file := CheckedFile(res, opt.Dir)
 	level := "warning"
 	if res.Strict {
 		level = "error"

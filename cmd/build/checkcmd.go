@@ -19,9 +19,11 @@ func checkCommand() command {
   gobuild check .                          all stages
   gobuild check --target app .             one stage and what it needs
   gobuild check --format=sarif . > x.sarif for code scanning
+  gobuild check --fix=diff .               what --fix would rewrite
 
 docs/lint.md describes the rules. "# check=skip=RULE" at the top of a Dockerfile, or above an
-instruction, switches one off. Exits with 1 when there is a warning, with 2 when the Dockerfile
+instruction, switches one off. --fix rewrites what only concerns the form: casing, ENV and LABEL
+without =, MAINTAINER, blank lines in continuations, the order of package lists. Exits with 1 when there is a warning, with 2 when the Dockerfile
 cannot be built. gobuild lint, gobuild build --check and --call=check are the same.`,
 		flags: checkFlags,
 		run: func(a *app, ctx context.Context, args []string) error {
@@ -50,7 +52,7 @@ func checkFlags() []flagSpec {
 			table[i].text = "gobuild check does nothing else"
 		}
 	}
-	return table
+	return append(table, fixFlags()...)
 }
 
 // lintFlags are the flags of build about checking.
@@ -103,6 +105,9 @@ func (a *app) check(ctx context.Context, args []string, format string) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
+	if done, err := a.fix(opt, format); done || err != nil {
+		return err
+	}
 	res, err := a.runCheck(ctx, opt)
 	if err != nil {
 		return err

@@ -25,6 +25,8 @@ type Options struct {
 	Mode    fs.FileMode // permission bits, set exactly (the umask does not matter); zero means 0600
 	Durable bool        // fsync the file before the rename and the directory after it
 	Mtime   time.Time   // modification time; zero leaves the kernel's
+
+	UID, GID int // owner, set by root alone; zero is the writer's own
 }
 
 // Write makes path a file with these bytes, replacing what had the name.
@@ -128,6 +130,11 @@ func fillFile(f *os.File, o Options, fill func(io.Writer) error) error {
 	mode := o.Mode.Perm()
 	if o.Mode == 0 {
 		mode = 0o600
+	}
+	if o.UID != 0 || o.GID != 0 {
+		if err := f.Chown(o.UID, o.GID); err != nil { // before the mode: it clears set-id bits
+			return err
+		}
 	}
 	if err := f.Chmod(mode); err != nil { // by descriptor: the umask never matters
 		return err

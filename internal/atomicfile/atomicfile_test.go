@@ -239,3 +239,19 @@ func BenchmarkWrite(b *testing.B) {
 		}
 	}
 }
+
+func TestWrite_Owner(t *testing.T) {
+	t.Parallel()
+	uid, gid := os.Geteuid(), os.Getegid()
+	if uid == 0 { // nobody else may give files away
+		uid, gid = 1234, 5678
+	}
+	path := filepath.Join(t.TempDir(), "f")
+	if err := Write(path, nil, Options{Mode: 0o640, UID: uid, GID: gid}); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || int(st.Uid) != uid || int(st.Gid) != gid || st.Mode&0o777 != 0o640 {
+		t.Errorf("%d:%d %o, %v", st.Uid, st.Gid, st.Mode, err)
+	}
+}
