@@ -45,7 +45,7 @@ var onlyIn = []struct {
 
 // testOnly are modules that must not get into the binary.
 var testOnly = []string{
-	"github.com/google/go-cmp", "github.com/rogpeppe/go-internal", "go.uber.org/goleak", "testing",
+	"github.com/google/go-cmp", "github.com/rogpeppe/go-internal/testscript", "go.uber.org/goleak", "testing",
 }
 
 func TestImports_star(t *testing.T) {
