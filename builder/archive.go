@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,7 +51,11 @@ func gitAddress(s string) (string, bool) {
 }
 
 func (bd *build) contextFromGit(ctx context.Context, address string) error {
-	repo, err := bd.gitSource(ctx, address, "", nil)
+	var keep *bool
+	if on, err := strconv.ParseBool(bd.opt.BuildArgs["BUILDKIT_CONTEXT_KEEP_GIT_DIR"]); err == nil && on {
+		keep = &on // FEATURES B10
+	}
+	repo, err := bd.gitSource(ctx, address, "", keep)
 	if err != nil {
 		return classify(fmt.Errorf("build context: %w", err), CategoryRemote)
 	}
@@ -63,12 +68,10 @@ func (bd *build) contextFromGit(ctx context.Context, address string) error {
 		return classify(fmt.Errorf("build context: %w", err), CategoryRemote)
 	}
 	defer all.Close()
-	// Nobody else writes there, so what was resolved inside is still that when it is opened by its path.
-	inside, err := all.Resolve(repo.Subdir)
-	if err != nil {
-		return classify(fmt.Errorf("build context %s: %s: %w", repo.Remote, repo.Subdir, err), CategoryUsage)
+	if err := noLinks(all, repo); err != nil {
+		return classify(fmt.Errorf("build context: %w", err), CategoryUsage)
 	}
-	bd.opt.Context = filepath.Join(all.File().Name(), inside)
+	bd.opt.Context = filepath.Join(all.File().Name(), repo.Subdir)
 	root, err := rootfs.Open(bd.opt.Context)
 	if err != nil {
 		return classify(usage{fmt.Errorf("build context %s: no folder %s", repo.Remote, repo.Subdir)}, CategoryUsage)

@@ -115,7 +115,7 @@ func categoryOf(err error, fallback Category) Category {
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENAMETOOLONG):
 		return CategoryUsage // a path of the Dockerfile that the image's or context's files do not bear
 	case errors.As(err, &stageErr), errors.As(err, &notFound), errors.As(err, &ignoreErr), errors.As(err, &pattern), errors.As(err, &asUsage),
-		errors.Is(err, layer.ErrWhiteoutName), errors.Is(err, remote.ErrURL), errors.Is(err, remote.ErrUnsupported):
+		errors.Is(err, layer.ErrWhiteoutName), errors.Is(err, remote.ErrURL):
 		return CategoryUsage
 	case errors.As(err, &pulled), errors.As(err, &fetched), errors.Is(err, image.ErrMalformed), errors.Is(err, image.ErrContent), errors.Is(err, image.ErrNoPlatform),
 		errors.Is(err, store.ErrDigest), errors.Is(err, store.ErrSize), errors.Is(err, sandbox.ErrBadRoot):

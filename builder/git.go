@@ -4,17 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	buildcontext "gobuild/context"
-	"gobuild/internal/rootfs"
-	"gobuild/layer"
 	"gobuild/remote"
 	"gobuild/snapshot"
 	"gobuild/stages"
@@ -23,9 +17,22 @@ import (
 // gitSource is a repository at one commit.
 type gitSource struct {
 	remote.Git
-	auth   remote.GitAuth
-	commit string
-	keep   bool
+	auth remote.GitAuth
+	rev  remote.GitRevision
+	keep bool // .git
+}
+
+// identity is what decides the files: the commit, wherever it comes from, and what of it is wanted. A .git that stays has the
+// branch or tag, too.
+func (g gitSource) identity() []string {
+	words := []string{g.rev.Commit, g.Subdir, strconv.FormatBool(g.keep)}
+	if g.keep {
+		words = append(words, g.rev.Ref, g.rev.Tag)
+	}
+	if !g.Submodules {
+		words = append(words, "without submodules")
+	}
+	return words
 }
 
 // gitJob is ADD of git repositories (FEATURES B57). Its key has commits and folders (I5), so a full hash needs no server.
@@ -41,7 +48,7 @@ func (sr *stageRun) gitJob(ctx context.Context, s state, step *stages.Step) (*jo
 		if err != nil {
 			return nil, err
 		}
-		k.Add("source", strconv.Itoa(i), "git").Add("commit", repo.commit, repo.Subdir, strconv.FormatBool(repo.keep))
+		k.Add("source", strconv.Itoa(i), "git").Add("commit", repo.identity()...)
 		repos = append(repos, repo)
 	}
 	exec := func(ctx context.Context, work *snapshot.Work) (usageOf, error) {
@@ -66,39 +73,82 @@ func (bd *build) gitSource(ctx context.Context, raw, checksum string, keep *bool
 	}
 	repo.keep = keep != nil && *keep
 	if repo.keep && repo.Subdir != "" {
-		return repo, usage{errors.New("git address: .git belongs to the whole repository, and cannot be kept with a folder of it")}
+		bd.notice(fmt.Sprintf("%s: .git belongs to the whole repository, and is not kept with the folder %s of it", repo.Remote, repo.Subdir))
+		repo.keep = false
 	}
 	if repo.auth, err = bd.gitAuth(repo.Remote); err != nil {
 		return repo, err
 	}
-	repo.commit, err = bd.remote.GitCommit(ctx, repo.Git, repo.auth)
+	repo.rev, err = bd.remote.GitResolve(ctx, repo.Git, repo.auth)
 	return repo, err
 }
 
-// gitAuth takes what the user handed over for repositories: secrets by name, those of the host first, and the ssh agent.
-func (bd *build) gitAuth(address string) (auth remote.GitAuth, err error) {
+// The secrets that are for any repository's server; with a dot and the host at their end they are for that host, and come first.
+const (
+	secretHeader = "GIT_AUTH_HEADER" // the whole value of Authorization
+	secretToken  = "GIT_AUTH_TOKEN"
+)
+
+// gitAuth takes what the user handed over for repositories: secrets by name, and the ssh agent.
+func (bd *build) gitAuth(address string) (remote.GitAuth, error) {
+	auth, err := bd.hostAuth(address, secretHeader, secretToken)
 	auth.Agent = bd.opt.SSH["default"]
+	return auth, err
+}
+
+// moduleAuth is what the server of a submodule may be shown: everything on the server of the address that the user wrote,
+// and elsewhere what is meant for that host by name (HOSTILE R-19).
+func (bd *build) moduleAuth(top, address string) (remote.GitAuth, error) {
+	if sameServer(top, address) {
+		return bd.gitAuth(address)
+	}
+	return bd.hostAuth(address)
+}
+
+// hostAuth reads the first secret that there is: those for the host, then the ones that are named.
+func (bd *build) hostAuth(address string, more ...string) (auth remote.GitAuth, err error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" {
 		return auth, nil //nolint:nilerr // user@host:path is ssh
 	}
-	for _, suffix := range []string{"." + u.Host, ""} {
-		for name, to := range map[string]*string{"GIT_AUTH_TOKEN": &auth.Token, "GIT_AUTH_HEADER": &auth.Header} {
-			src, ok := bd.opt.Secrets[name+suffix]
-			if !ok || *to != "" {
-				continue
-			}
-			data, err := readSecret(src)
-			if err != nil {
-				return auth, usage{fmt.Errorf("read secret %q: %w", name+suffix, err)}
-			}
-			*to = strings.TrimSpace(string(data))
-			if strings.ContainsAny(*to, "\r\n") {
-				return auth, usage{fmt.Errorf("secret %q has several lines", name+suffix)}
-			}
+	for _, name := range append([]string{secretHeader + "." + u.Host, secretToken + "." + u.Host}, more...) {
+		src, ok := bd.opt.Secrets[name]
+		if !ok {
+			continue
 		}
+		data, err := readSecret(src)
+		if err != nil {
+			return auth, usage{fmt.Errorf("read secret %q: %w", name, err)}
+		}
+		value := strings.TrimSpace(string(data))
+		if strings.ContainsAny(value, "\r\n") {
+			return auth, usage{fmt.Errorf("secret %q has several lines", name)}
+		}
+		if strings.HasPrefix(name, secretHeader) {
+			auth.Header = value
+		} else {
+			auth.Token = value
+		}
+		return auth, nil
 	}
 	return auth, nil
+}
+
+// sameServer says whether two addresses lead to one server by one protocol.
+func sameServer(a, b string) bool { return serverOf(a) == serverOf(b) }
+
+func serverOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" { // user@host:path
+		_, rest, _ := strings.Cut(address, "@")
+		host, _, _ := strings.Cut(rest, ":")
+		return "ssh://" + strings.ToLower(host)
+	}
+	host := strings.ToLower(u.Host)
+	if u.Scheme == "ssh" {
+		host = strings.TrimSuffix(host, ":22")
+	}
+	return u.Scheme + "://" + host
 }
 
 func (sr *stageRun) execGit(ctx context.Context, c *stages.Copy, repos []gitSource, work *snapshot.Work) error {
@@ -131,6 +181,9 @@ func (sr *stageRun) addGit(ctx context.Context, cp *copier, repo gitSource) erro
 		return err
 	}
 	defer root.Close()
+	if err := noLinks(root, repo); err != nil {
+		return err
+	}
 	tree := buildcontext.FromRoot(root, buildcontext.Options{Now: sr.cfg.Now, Notice: sr.notice})
 	sel, err := tree.Select(ctx, buildcontext.Query{Paths: []string{"/" + literal(repo.Subdir)}, Excludes: cp.c.Excludes, FollowNamed: true})
 	if err != nil {
@@ -152,48 +205,4 @@ func (sr *stageRun) addGit(ctx context.Context, cp *copier, repo gitSource) erro
 // literal escapes what would be a pattern.
 func literal(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
-}
-
-// checkout makes the files of a commit below dir. They have the commit's time, so that a layer of them does not depend on
-// when it was made.
-func (bd *build) checkout(ctx context.Context, repo gitSource, dir string) (*rootfs.Root, error) {
-	bare, files := filepath.Join(dir, "repository"), filepath.Join(dir, "files")
-	for _, d := range []string{bare, files} {
-		if err := os.Mkdir(d, 0o700); err != nil {
-			return nil, err
-		}
-	}
-	if err := bd.remote.GitFetch(ctx, repo.Git, repo.commit, bare, repo.auth); err != nil {
-		return nil, err
-	}
-	size, _, err := diskSize(bare)
-	if err != nil {
-		return nil, err
-	}
-	bd.em.emit(Event{Type: EventTransfer, Text: "fetch " + repo.Remote, Bytes: size, Total: size})
-	secs, err := bd.remote.GitTime(ctx, repo.Git, repo.commit, bare)
-	if err != nil {
-		return nil, err
-	}
-	root, err := rootfs.Open(files)
-	if err != nil {
-		return nil, err
-	}
-	owner := 0
-	err = bd.remote.GitArchive(ctx, repo.Git, repo.commit, bare, func(r io.Reader) error {
-		return layer.Extract(ctx, r, root, "/", layer.ExtractOptions{UID: &owner, GID: &owner, Notice: bd.notice})
-	})
-	if err == nil && repo.keep {
-		err = os.Rename(filepath.Join(bare, ".git"), filepath.Join(files, ".git"))
-	}
-	if err == nil {
-		err = os.Chmod(files, 0o755)
-	}
-	if err == nil {
-		err = os.Chtimes(files, time.Time{}, time.Unix(secs, 0))
-	}
-	if err != nil {
-		return nil, errors.Join(err, root.Close())
-	}
-	return root, nil
 }

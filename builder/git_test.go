@@ -84,6 +84,7 @@ func TestB57_AddGit(t *testing.T) {
 		{"a folder of a commit", "ADD URL#" + first + ":sub /s", lines("s 0755 0:0 /", "s/deep 0755 0:0 /", "s/deep/x 0755 0:0 2")},
 		{"a folder with an odd name", "ADD URL#:od*d /s", lines("s 0755 0:0 /", "s/y 0755 0:0 4")},
 		{"owner, mode and excludes", "ADD --chown=7:8 --chmod=u=rwX,go= --exclude=od* --exclude=sub --exclude=link URL /s", lines("s 0755 7:8 /", "s/f 0700 7:8 1", "s/out 0777 7:8 -> /etc")},
+		{"no .git with a folder", "ADD --keep-git-dir URL#:sub/deep /s", lines("s 0755 0:0 /", "s/x 0755 0:0 2")},
 		{"by checksum", "ADD --checksum=" + first[:10] + " URL#main:sub/deep /s", lines("s 0755 0:0 /", "s/x 0755 0:0 2")},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -142,8 +143,7 @@ func TestB57_GitFailures(t *testing.T) {
 		{"another commit", "ADD --checksum=" + first + " URL#main /", CategoryRemote, second},
 		{"a folder that is a file", "ADD URL#:f /", CategoryUsage, "not a folder"},
 		{"a folder that is not there", "ADD URL#:none /", CategoryUsage, "none"},
-		{"a folder through a link", "ADD URL#:up/etc /", CategoryUsage, "etc"},
-		{".git of a folder", "ADD --keep-git-dir URL#:f /", CategoryUsage, "whole repository"},
+		{"a folder through a link", "ADD URL#:up/etc /", CategoryUnsafe, "through a link"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := newProject(t, "FROM scratch\n"+strings.ReplaceAll(tc.add, "URL", g.URL+"/a.git"), nil)
@@ -198,8 +198,6 @@ func TestC9_ContextFromGit(t *testing.T) {
 	for _, tc := range []struct{ address, file, want string }{
 		{"", "sub/D", "x"},
 		{"#main:sub", "D", "x 0755 0:0 2"},
-		{"#:l", "D", "x 0755 0:0 2"},
-		{"#:up/sub", "D", "x 0755 0:0 2"}, // a link out of the repository stays in it
 		{"", "", lines("c 0755 0:0 /", "c/.dockerignore 0755 0:0 1", "c/Dockerfile 0755 0:0 24", "c/f 0755 0:0 1", "c/l 0777 0:0 -> sub", "c/sub 0755 0:0 /",
 			"c/sub/D 0755 0:0 22", "c/sub/x 0755 0:0 2", "c/up 0777 0:0 -> ..")},
 	} {
@@ -213,12 +211,29 @@ func TestC9_ContextFromGit(t *testing.T) {
 		p.wantNoWork()
 	}
 	for address, category := range map[string]Category{
-		g.URL + "/a.git#none": CategoryRemote, g.URL + "/a.git#:none": CategoryUsage, g.URL + "/a.git#:f": CategoryUsage, "file:///etc": CategoryUnsafe, "git@-x:y": CategoryUsage,
+		g.URL + "/a.git#none": CategoryRemote, g.URL + "/a.git#:none": CategoryUsage, g.URL + "/a.git#:f": CategoryUsage, g.URL + "/a.git#:l": CategoryUnsafe, g.URL + "/a.git#:up/sub": CategoryUnsafe, "file:///etc": CategoryUnsafe, "git@-x:y": CategoryUsage,
 	} {
 		p := newProject(t, "", nil)
 		_, err := p.contextBuild(func(o *Options) { o.ContextURL = address })
 		wantCategory(t, err, category, "build context")
 		p.wantNoWork()
+	}
+}
+
+func TestB10_AContextThatKeepsItsGitDir(t *testing.T) {
+	g := newGitServer(t)
+	commit := g.commit("Dockerfile", "FROM scratch\nCOPY .git/HEAD /\n")
+	for _, tc := range []struct {
+		query, arg string
+		ok         bool
+	}{{"", "1", true}, {"", "true", true}, {"?keep-git-dir", "", true}, {"?keep-git-dir=false", "1", true}, {"", "", false}, {"", "0", false}} {
+		p := newProject(t, "", nil)
+		got, err := p.contextBuild(func(o *Options) {
+			o.ContextURL, o.BuildArgs = g.URL+"/a.git"+tc.query, map[string]string{"BUILDKIT_CONTEXT_KEEP_GIT_DIR": tc.arg}
+		})
+		if tc.ok && (err != nil || got != "HEAD 0644 0:0 "+sizeText(commit+"\n")) || !tc.ok && err == nil {
+			t.Errorf("%+v: %v\n%s", tc, err, got)
+		}
 	}
 }
 

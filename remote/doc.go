@@ -20,11 +20,14 @@
 // Git repositories are the business of the program git, which is kept from everything but the one address (git.go):
 //
 //	g, err := remote.ParseGit("https://example.com/a.git#main:sub")
-//	commit, err := c.GitCommit(ctx, g, remote.GitAuth{})
-//	err = c.GitFetch(ctx, g, commit, emptyDir, remote.GitAuth{})
-//	err = c.GitArchive(ctx, g, commit, emptyDir, func(tar io.Reader) error { … })
+//	rev, err := c.GitResolve(ctx, g, remote.GitAuth{})
+//	err = c.GitFetch(ctx, g, rev, emptyDir, remote.GitAuth{}, false)
+//	err = c.GitArchive(ctx, g, rev.Commit, emptyDir, func(tar io.Reader) error { … })
+//	subs, err := c.GitSubmodules(ctx, g, rev.Commit, emptyDir)
 //
-// Its redirects are not followed, and of the link-local network only names that lead there at once are refused.
+// Its redirects are not followed. Over http and https it is held to the addresses that were found good; over ssh and git://
+// a name could mean another one by the time that git asks. What a repository says about submodules is checked (submodule.go);
+// fetching them, each with what its server may be shown, is for the caller.
 //
 // Every error of a request is an *Error, whose texts hold no query of the URL: it may be a secret.
 //

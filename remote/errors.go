@@ -24,8 +24,6 @@ var (
 	ErrContent = errors.New("content is not what was asked for")
 	// ErrRefused says that a server wanted something unsafe: see Remedy for what allows it.
 	ErrRefused = errors.New("refused as unsafe")
-	// ErrUnsupported says that this version cannot do what a URL asks for.
-	ErrUnsupported = errors.New("not supported yet")
 	// ErrTooLarge says that a body is over the bound.
 	ErrTooLarge = errors.New("too large")
 )

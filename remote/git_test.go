@@ -92,6 +92,8 @@ func TestHostileR25_GitAddressesThatAreRefused(t *testing.T) {
 		"https://h/a.git?depth=1":                    ErrURL,
 		"https://h/a.git?commit=HEAD":                ErrURL,
 		"https://h/a.git?mtime=now":                  ErrURL,
+		"https://h/a.git?ref=":                       ErrURL,
+		"https://h/a.git?tag":                        ErrURL,
 		"https://h/a.git?submodules=x":               ErrURL,
 		"https://h/a.git?commit=abc&fetch-by-commit": ErrURL,
 	} {
@@ -199,7 +201,7 @@ func (r *repository) git(t *testing.T, args ...string) string {
 	if err != nil {
 		t.Fatalf("git %q: %v\n%s", args, err, out)
 	}
-	if args[0] != "update-server-info" {
+	if args[0] != "update-server-info" && args[0] != "rev-parse" {
 		sub := exec.Command("git", "update-server-info") // for servers that only have files
 		sub.Dir, sub.Env = cmd.Dir, cmd.Env
 		_ = sub.Run()
@@ -215,18 +217,20 @@ func TestB57_CommitsAndTheirFiles(t *testing.T) {
 		for fragment, want := range map[string]string{
 			"": r.second, "#main": r.second, "#v1": r.second, "?tag=v1": r.first, "#refs/tags/v1": r.first, "#" + r.first: r.first, "?commit=" + r.second[:9]: r.second,
 			"?ref=main&fetch-by-commit&commit=" + r.first: r.first,
+			"#heads/main": r.second, "#tags/v1": r.first, "?tag=v1&commit=" + r.git(t, "rev-parse", "refs/tags/v1"): r.first,
 		} {
 			g, err := ParseGit(r.URL + "/a/.git" + fragment)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := c.GitCommit(t.Context(), g, GitAuth{})
+			rev, err := c.GitResolve(t.Context(), g, GitAuth{})
+			got := rev.Commit
 			if err != nil || got != want {
 				t.Errorf("smart %v: %q is %s, %v, want %s", smart, fragment, got, err, want)
 				continue
 			}
 			dir := t.TempDir()
-			if err := c.GitFetch(t.Context(), g, got, dir, GitAuth{}); err != nil {
+			if err := c.GitFetch(t.Context(), g, rev, dir, GitAuth{}, false); err != nil {
 				t.Errorf("smart %v: %q: %v", smart, fragment, err)
 				continue
 			}
@@ -255,18 +259,18 @@ func TestB57_WhatIsNotThere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.GitCommit(t.Context(), g, GitAuth{}); !errors.Is(err, want) {
+		if _, err := c.GitResolve(t.Context(), g, GitAuth{}); !errors.Is(err, want) {
 			t.Errorf("%s: %v", fragment, err)
 		}
 	}
 	g, _ := ParseGit(r.URL + "/none.git")
 	var e *Error
-	if _, err := c.GitCommit(t.Context(), g, GitAuth{}); !errors.Is(err, ErrUnavailable) || !errors.As(err, &e) {
+	if _, err := c.GitResolve(t.Context(), g, GitAuth{}); !errors.Is(err, ErrUnavailable) || !errors.As(err, &e) {
 		t.Errorf("no repository: %v", err)
 	}
 	missing := strings.Repeat("0", 39) + "1"
 	g, _ = ParseGit(r.URL + "/a/.git#" + missing)
-	if err := c.GitFetch(t.Context(), g, missing, t.TempDir(), GitAuth{}); err == nil {
+	if err := c.GitFetch(t.Context(), g, GitRevision{Commit: missing}, t.TempDir(), GitAuth{}, false); err == nil {
 		t.Error("a commit that the repository does not have")
 	}
 }
@@ -280,13 +284,13 @@ func TestHostileR25_ARepositoryRunsNothing(t *testing.T) {
 	c, _ := client(t, Config{})
 	g, _ := ParseGit(r.URL + "/a/.git")
 	dir := t.TempDir()
-	if err := c.GitFetch(t.Context(), g, commit, dir, GitAuth{}); err != nil {
+	if err := c.GitFetch(t.Context(), g, GitRevision{Commit: commit}, dir, GitAuth{}, false); err != nil {
 		t.Fatal(err)
 	}
 	if list, err := filepath.Glob(filepath.Join(dir, ".git", "hooks", "*")); err != nil || len(list) != 0 {
 		t.Errorf("hooks: %v, %v", list, err)
 	}
-	run, err := c.git(g, GitAuth{}, dir)
+	run, err := c.git(g, GitAuth{}, dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,23 +302,6 @@ func TestHostileR25_ARepositoryRunsNothing(t *testing.T) {
 	}
 }
 
-func TestB57_Submodules(t *testing.T) {
-	t.Parallel()
-	r := newRepository(t, true)
-	r.write(t, ".gitmodules", "[submodule \"x\"]\n\tpath = x\n\turl = file:///etc\n")
-	commit := r.commit(t, "submodules")
-	c, _ := client(t, Config{})
-	g, _ := ParseGit(r.URL + "/a/.git")
-	var e *Error
-	if err := c.GitFetch(t.Context(), g, commit, t.TempDir(), GitAuth{}); !errors.Is(err, ErrUnsupported) || !errors.As(err, &e) || !strings.Contains(e.Remedy(), "submodules=false") {
-		t.Errorf("%v", err)
-	}
-	g.Submodules = false
-	if err := c.GitFetch(t.Context(), g, commit, t.TempDir(), GitAuth{}); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestHostileR20_GitFollowsNoRedirects(t *testing.T) {
 	t.Parallel()
 	r := newRepository(t, true)
@@ -323,7 +310,7 @@ func TestHostileR20_GitFollowsNoRedirects(t *testing.T) {
 	})
 	c, _ := client(t, Config{})
 	g, _ := ParseGit(s.URL + "/x.git")
-	if _, err := c.GitCommit(t.Context(), g, GitAuth{}); err == nil || s.count() == 0 || len(r.auth) != 0 {
+	if _, err := c.GitResolve(t.Context(), g, GitAuth{}); err == nil || s.count() == 0 || len(r.auth) != 0 {
 		t.Errorf("asked %d times, followed %d times, %v", s.count(), len(r.auth), err)
 	}
 }
@@ -341,7 +328,7 @@ func TestGitThatDoesNotAnswerIsEnded(t *testing.T) {
 	c, _ := client(t, Config{})
 	c.times.git = 200 * time.Millisecond
 	g, _ := ParseGit(s.URL + "/a.git")
-	if _, err := c.GitCommit(t.Context(), g, GitAuth{}); !errors.Is(err, errSlow) || !errors.Is(err, ErrUnavailable) {
+	if _, err := c.GitResolve(t.Context(), g, GitAuth{}); !errors.Is(err, errSlow) || !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
 	}
 }
@@ -351,7 +338,7 @@ func TestHostileR19_GitCredentialsGoOverTLSAlone(t *testing.T) {
 	r := newRepository(t, true)
 	c, _ := client(t, Config{})
 	g, _ := ParseGit(r.URL + "/a/.git")
-	if _, err := c.GitCommit(t.Context(), g, GitAuth{Token: "t"}); err != nil {
+	if _, err := c.GitResolve(t.Context(), g, GitAuth{Token: "t"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range r.auth {
@@ -359,7 +346,7 @@ func TestHostileR19_GitCredentialsGoOverTLSAlone(t *testing.T) {
 			t.Errorf("sent %q over plain http", a)
 		}
 	}
-	run, err := c.git(Git{Remote: "https://h:1/a.git"}, GitAuth{Token: "t"}, "")
+	run, err := c.git(Git{Remote: "https://h:1/a.git"}, GitAuth{Token: "t"}, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +371,7 @@ func TestGitUsesTheProxy(t *testing.T) {
 	t.Cleanup(proxy.Close)
 	c, _ := client(t, Config{Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }})
 	g, _ := ParseGit("http://repository.invalid/a/.git")
-	if commit, err := c.GitCommit(t.Context(), g, GitAuth{}); err != nil || commit != r.second || !asked {
-		t.Errorf("%s, %v", commit, err)
+	if rev, err := c.GitResolve(t.Context(), g, GitAuth{}); err != nil || rev.Commit != r.second || !asked {
+		t.Errorf("%+v, %v", rev, err)
 	}
 }

@@ -22,6 +22,8 @@ type Git struct {
 	KeepDir    *bool  // leave .git in place; nil: not said
 	Submodules bool   // wanted; false only when said so
 	ByCommit   bool   // fetch by Commit rather than by Ref
+
+	via string // of a submodule: the host that the user named; "" when that is this one's
 }
 
 var (
@@ -53,6 +55,9 @@ func ParseGit(raw string) (Git, error) {
 	for key, values := range given {
 		if len(values) > 1 {
 			return g, fmt.Errorf("%w: %.40q is given twice", ErrURL, key)
+		}
+		if values[0] == "" && key != "submodules" && key != "keep-git-dir" && key != "fetch-by-commit" {
+			return g, fmt.Errorf("%w: %.40q has no value", ErrURL, key)
 		}
 		if err := g.option(key, values[0]); err != nil {
 			return g, err

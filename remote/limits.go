@@ -6,6 +6,8 @@ const (
 	// MaxBody is the default bound of a body whose length nobody promised: larger than any file that an image should
 	// hold, smaller than the disks that builds run on.
 	MaxBody = 16 << 30
+	// MaxSubmodules bounds the submodules of a repository; the largest that are known have 200.
+	MaxSubmodules = 1000
 	// maxURL bounds a URL as text. Browsers and servers stop at 2 to 64 KiB; signed URLs reach 4 KiB.
 	maxURL = 16 << 10
 	// maxValidator bounds an ETag or a date that is kept for the next build; longer ones are not kept.
@@ -39,6 +41,10 @@ const (
 	maxRef = 1 << 10
 	// maxGitOutput bounds what git says that is not a file: the refs that were asked for.
 	maxGitOutput = 1 << 20
+	// maxGitLine bounds an entry of a tree as git lists it: a path, for which Linux allows 4 KiB, and two hashes.
+	maxGitLine = 8 << 10
+	// maxModules bounds .gitmodules: 1,000 submodules with long addresses have 256 KiB.
+	maxModules = 1 << 20
 	// maxSaid bounds what is kept of git's error messages.
 	maxSaid = 4 << 10
 	// gitAskTime bounds asking for a ref: connecting, TLS and one or two answers.
