@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 
@@ -84,11 +85,23 @@ func (sr *stageRun) copyKey(ctx context.Context, s state, c *stages.Copy, src *s
 	if err != nil {
 		return cache.Key{}, err
 	}
-	k.Add("sources", c.Paths...).Add("names", found.Names...)
+	k.Add("sources", sourcesText(c)...).Add("names", found.Names...)
 	for _, f := range found.Files {
 		k.Add("file:"+f.Path, f.Digest.String())
 	}
 	return k.Add("content", found.Digest.String()).Key(), nil
+}
+
+// sourcesText spells equal sources alike. With --parents a "/./" has a meaning.
+func sourcesText(c *stages.Copy) []string {
+	if c.Parents {
+		return c.Paths
+	}
+	clean := make([]string, len(c.Paths))
+	for i, p := range c.Paths {
+		clean[i] = path.Clean("/" + p)
+	}
+	return clean
 }
 
 func optional(b *bool) string {

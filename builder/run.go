@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func (sr *stageRun) runJob(ctx context.Context, s state, step *stages.Step) (*jo
 func (sr *stageRun) runKey(ctx context.Context, s state, r *stages.Run, mounts *mountSet) (cache.Key, error) {
 	opt := &sr.opt.Run
 	k := cache.NewKey("run").Add("parent", s.key.String()).Add("platform", platformText(sr.stage.Platform)).
-		Add("command", r.Args...).Add("folder", r.Dir).Add("user", r.User).Add("network", r.Network).Add("security", r.Security)
+		Add("command", r.Args...).Add("folder", r.Dir).Add("user", r.User).Add("network", sr.networkMode(r)).Add("security", r.Security)
 	for _, e := range r.Env {
 		name, value, _ := strings.Cut(e, "=")
 		k.Add("env:"+name, value)
@@ -68,6 +69,11 @@ func (sr *stageRun) runKey(ctx context.Context, s state, r *stages.Run, mounts *
 		return cache.Key{}, err
 	}
 	return k.Key(), nil
+}
+
+// networkMode is what the step and else the build asks for. What "default" turns into on this machine is not in the key.
+func (sr *stageRun) networkMode(r *stages.Run) string {
+	return cmp.Or(r.Network, sr.opt.Run.Network, "default")
 }
 
 // execRun runs the command in the sandbox on the new layer.
