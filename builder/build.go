@@ -36,7 +36,8 @@ type build struct {
 	background sync.WaitGroup // what close waits for
 	syncing    sync.Once      // the first step that runs makes former builds' layers durable
 
-	shared shares // of --cache-from and --cache-to
+	shared shares    // of --cache-from and --cache-to
+	rec    *recorder // of a Build, nil for what only looks
 
 	mu    sync.Mutex
 	steps []StepResult
@@ -56,11 +57,15 @@ func (b *Builder) Build(ctx context.Context, opt Options) (*Result, error) {
 	if err := b.snapshots.Sweep(); err != nil {
 		b.notice(fmt.Sprintf("what an interrupted build left could not be removed: %v", err))
 	}
+	bd.rec = newRecorder(bd)
+	bd.em.keep = bd.rec.output
 	res, err := bd.walk(ctx)
 	if err != nil {
-		return bd.partial(), classify(err, CategoryEnvironment)
+		err = classify(err, CategoryEnvironment)
+		res = bd.partial()
 	}
-	return res, nil
+	res.Record = bd.rec.finish(res, err)
+	return res, err
 }
 
 func (b *Builder) newBuild(opt Options) *build {

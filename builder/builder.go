@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gobuild/cache"
+	"gobuild/history"
 	"gobuild/internal/atomicfile"
 	"gobuild/registry"
 	"gobuild/remote"
@@ -44,6 +45,7 @@ type Builder struct {
 	snapshots *snapshot.Store
 	registry  *registry.Client
 	remote    *remote.Client
+	builds    *history.Store
 
 	mu      sync.Mutex
 	runner  *sandbox.Runner // started by the first RUN that misses
@@ -80,6 +82,7 @@ func (b *Builder) open() error {
 	if b.snapshots, err = snapshot.Open(filepath.Join(root, "snapshots")); err != nil {
 		return err
 	}
+	b.builds = history.Open(filepath.Join(root, "history"), b.cfg.Now)
 	b.registry, err = registry.New(registry.Config{
 		Insecure: b.cfg.InsecureRegistries, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile,
 		AllowPrivate: b.cfg.AllowPrivate, TokenHosts: b.cfg.TokenHosts, Proxy: b.cfg.Proxy, Notice: b.notice,
@@ -204,6 +207,7 @@ type emitter struct {
 	fn   func(Event)
 	now  func() time.Time
 	said map[string]bool
+	keep func(Event) // of what steps print, for the build's record; may be nil
 }
 
 func newEmitter(fn func(Event), now func() time.Time) *emitter {
@@ -211,11 +215,17 @@ func newEmitter(fn func(Event), now func() time.Time) *emitter {
 }
 
 func (e *emitter) emit(ev Event) {
-	if e.fn == nil {
+	if e.fn == nil && e.keep == nil {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if ev.Type == EventOutput && e.keep != nil {
+		e.keep(ev)
+	}
+	if e.fn == nil {
+		return
+	}
 	if ev.Type == EventNotice {
 		if e.said[ev.Text] {
 			return

@@ -180,10 +180,10 @@ func (bd *build) shareManifest(ctx context.Context, from CacheShare) ([]byte, oc
 }
 
 // adopt takes a step from a shared cache into the local one. Its blob stays where it is until somebody needs the bytes.
-func (bd *build) adopt(j *job, lineage string) (*fsLayer, string, bool) {
+func (bd *build) adopt(j *job, lineage string) (hit, bool) {
 	s, ok := bd.shared.steps[j.key.Digest()]
 	if !ok || s.Record.Lineage != lineage {
-		return nil, "", false
+		return hit{}, false
 	}
 	l := &fsLayer{
 		id: s.Record.ID, created: s.Record.Created, alone: j.alone,
@@ -197,7 +197,7 @@ func (bd *build) adopt(j *job, lineage string) (*fsLayer, string, bool) {
 	if err != nil {
 		bd.notice(fmt.Sprintf("a step of cache %s could not be kept: %v", s.from, err))
 	}
-	return l, "imported from " + s.from, true
+	return hit{layer: l, from: "imported from " + s.from, took: s.Record.Duration}, true
 }
 
 // give notes a step of this build for export.

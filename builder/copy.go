@@ -37,7 +37,7 @@ func (sr *stageRun) copyJob(ctx context.Context, s state, step *stages.Step) (*j
 		}
 	}
 	q := buildcontext.Query{Paths: c.Paths, Excludes: c.Excludes, Parents: c.Parents, FollowNamed: true}
-	key, err := sr.copyKey(ctx, s, c, src, q)
+	key, files, err := sr.copyKey(ctx, s, c, src, q)
 	if err != nil {
 		src.close()
 		return nil, err
@@ -49,7 +49,7 @@ func (sr *stageRun) copyJob(ctx context.Context, s state, step *stages.Step) (*j
 	exec := func(ctx context.Context, work *snapshot.Work) (usageOf, error) {
 		return usageOf{}, sr.execCopy(ctx, c, src, q, work)
 	}
-	return &job{key: key, verb: verb, alone: c.Link, exec: exec, close: src.close}, nil
+	return &job{key: key, verb: verb, files: files, alone: c.Link, exec: exec, close: src.close}, nil
 }
 
 // copyKeyHead begins a key with what does not depend on the sources.
@@ -70,26 +70,26 @@ func (sr *stageRun) copyKeyHead(ctx context.Context, s state, c *stages.Copy) (*
 	return k, nil
 }
 
-func (sr *stageRun) copyKey(ctx context.Context, s state, c *stages.Copy, src *sourceTree, q buildcontext.Query) (cache.Key, error) {
+func (sr *stageRun) copyKey(ctx context.Context, s state, c *stages.Copy, src *sourceTree, q buildcontext.Query) (cache.Key, []contentFile, error) {
 	k, err := sr.copyKeyHead(ctx, s, c)
 	if err != nil {
-		return cache.Key{}, err
+		return cache.Key{}, nil, err
 	}
 	for _, f := range c.Files {
 		k.Add("heredoc:"+f.Name, f.Data)
 	}
 	if len(c.Paths) == 0 {
-		return k.Key(), nil
+		return k.Key(), nil, nil
 	}
 	found, err := src.contents(ctx, q)
 	if err != nil {
-		return cache.Key{}, err
+		return cache.Key{}, nil, err
 	}
 	k.Add("sources", sourcesText(c)...).Add("names", found.Names...)
 	for _, f := range found.Files {
 		k.Add("file:"+f.Path, f.Digest.String())
 	}
-	return k.Add("content", found.Digest.String()).Key(), nil
+	return k.Add("content", found.Digest.String()).Key(), found.Files, nil
 }
 
 // sourcesText spells equal sources alike. With --parents a "/./" has a meaning.

@@ -1,11 +1,18 @@
 package builder
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
 
 	"gobuild/cache"
+	"gobuild/history"
+	"gobuild/stages"
 )
 
 // maxExplained bounds the files and lines named for one miss (FEATURES I14).
@@ -15,36 +22,207 @@ func (sr *stageRun) filtered() bool {
 	return slices.ContainsFunc(sr.opt.NoCacheFilter, func(name string) bool { return strings.EqualFold(name, sr.stage.Name) })
 }
 
-// explain says why a key has no record: what differs from the nearest one that this step had before.
-func (sr *stageRun) explain(slot string, key cache.Key) (string, []string) {
-	old, ok, err := sr.cache.Nearest(slot, key)
-	if err != nil || !ok {
-		return "never built here", nil
+// miss is why a step runs. Its first cause is the headline.
+type miss struct {
+	causes  []history.Cause
+	follows *history.Place // the step whose change made this one run; nil when the causes are its own
+}
+
+func (m miss) reason() string {
+	if len(m.causes) == 0 {
+		return ""
 	}
-	changes := cache.Diff(old.Key, key)
-	var details []string
-	var first string
-	for _, c := range changes {
-		text := describe(c)
-		if text == "" {
+	return m.causes[0].Text
+}
+
+// details are the causes as lines, for --explain.
+func (m miss) details() []string {
+	var lines []string
+	for _, c := range m.causes {
+		lines = append(lines, c.Text)
+	}
+	return lines
+}
+
+func missOf(kind, text string) miss { return miss{causes: []history.Cause{{Kind: kind, Text: text}}} }
+
+// explain says why a key has no record: who removed it, or what differs from the nearest one that this step had before.
+func (sr *stageRun) explain(slot string, step *stages.Step, j *job) miss {
+	former := sr.formerKeys(step)
+	gone, err := sr.cache.Evicted(append(former, j.key.Digest())...)
+	if err != nil {
+		gone = nil // an explanation is worth no failure
+	}
+	if e, ok := gone[j.key.Digest()]; ok {
+		return missOf("evicted", "its result was removed by "+sr.evictedBy(e))
+	}
+	old, ok, err := sr.cache.Nearest(slot, j.key, former...)
+	if err != nil || !ok {
+		return sr.unheardOf(step, former, gone)
+	}
+	if m, ok := sr.instructionChanged(step, old.Key, j.key); ok {
+		return m
+	}
+	return sr.differing(step, j, old.Key)
+}
+
+// formerKeys are those that this very instruction had in the last build of the project.
+func (sr *stageRun) formerKeys(step *stages.Step) []digest.Digest {
+	var keys []digest.Digest
+	for _, s := range sr.lastBuild().Steps {
+		if s.Stage == sr.stage.Name && s.Text == sr.rec.mask(step.Text) && s.Key != "" {
+			keys = append(keys, s.Key)
+		}
+	}
+	return keys
+}
+
+func (sr *stageRun) evictedBy(e cache.Eviction) string {
+	ago := units.HumanDuration(max(sr.cfg.Now().Sub(e.At), 0))
+	return fmt.Sprintf("%s %s ago (%s)", e.By, strings.ToLower(ago), e.At.UTC().Format(time.RFC3339))
+}
+
+// unheardOf is a miss with nothing to compare with.
+func (sr *stageRun) unheardOf(step *stages.Step, former []digest.Digest, gone map[digest.Digest]cache.Eviction) miss {
+	for _, k := range former {
+		if e, ok := gone[k]; ok {
+			m := missOf("evicted", "it changed, and what it was before is not known: that was removed by "+sr.evictedBy(e))
+			return sr.after(m)
+		}
+	}
+	last := sr.lastBuild()
+	if last.ID != "" && len(former) == 0 {
+		if text, ok := sr.replaced(step, last); ok {
+			return instructionMiss(text, sr.rec.mask(step.Text))
+		}
+		return missOf("new", "the instruction is new")
+	}
+	return sr.after(missOf("new", "never built here"))
+}
+
+// after notes what a miss that has no cause of its own follows.
+func (sr *stageRun) after(m miss) miss {
+	m.follows = sr.root
+	return m
+}
+
+// instructionChanged knows a step whose nearest key is that of another instruction.
+func (sr *stageRun) instructionChanged(step *stages.Step, old, now cache.Key) (miss, bool) {
+	last := sr.lastBuild()
+	i := slices.IndexFunc(last.Steps, func(s history.Step) bool { return s.Key == old.Digest() })
+	if i < 0 || last.Steps[i].Text == sr.rec.mask(step.Text) || !slices.ContainsFunc(cache.Diff(old, now), ofInstruction) {
+		return miss{}, false
+	}
+	was := last.Steps[i].Text
+	if sr.inPlan(was) { // it only moved
+		return missOf("new", "the instruction is new"), true
+	}
+	return instructionMiss(was, sr.rec.mask(step.Text)), true
+}
+
+// ofInstruction says that a line of a key is what the Dockerfile says at the step. A text differs with the value of a variable
+// too, which is then the better thing to name.
+func ofInstruction(c cache.Change) bool {
+	kind, _, _ := strings.Cut(c.Name, ":")
+	return slices.Contains([]string{"command", "heredoc", "dest", "sources", "path"}, kind)
+}
+
+// replaced finds the instruction of the last build that stood where this one stands, and is gone.
+func (sr *stageRun) replaced(step *stages.Step, last history.Record) (string, bool) {
+	for _, s := range last.Steps {
+		if s.Stage == sr.stage.Name && s.Number == step.Number && !sr.inPlan(s.Text) {
+			return s.Text, true
+		}
+	}
+	return "", false
+}
+
+func (sr *stageRun) inPlan(text string) bool {
+	return slices.ContainsFunc(sr.stage.Steps, func(s stages.Step) bool { return sr.rec.mask(s.Text) == text })
+}
+
+func instructionMiss(was, is string) miss {
+	return miss{causes: []history.Cause{{
+		Kind: "instruction", Old: clip(was), New: clip(is), Text: fmt.Sprintf("the instruction changed: %s -> %s", clip(was), clip(is)),
+	}}}
+}
+
+// differing names every difference of two keys of one instruction.
+func (sr *stageRun) differing(step *stages.Step, j *job, old cache.Key) miss {
+	var m miss
+	var below bool
+	m.causes, below = filePairs{now: j.files, before: sr.filesOf(old)}.causes(old, j.key)
+	if root := sr.readFrom(step); root != nil && len(m.causes) > 0 {
+		m.follows = root // what it copies was made again
+	}
+	if len(m.causes) > 0 || !below {
+		if len(m.causes) == 0 {
+			m = missOf("file", "what it reads changed")
+		}
+		return m
+	}
+	return sr.upon()
+}
+
+// upon is a miss because of what lies below the step alone.
+func (sr *stageRun) upon() miss {
+	if sr.root != nil {
+		return sr.after(missOf("upon", fmt.Sprintf("follows the miss at line %d", sr.root.Line)))
+	}
+	if len(sr.added) == 0 {
+		if c, ok := sr.baseChanged(); ok {
+			return miss{causes: []history.Cause{c}}
+		}
+	}
+	return missOf("upon", "what it is built upon changed")
+}
+
+// readFrom is what made the stages run again that a step copies or mounts from; nil when they did not.
+func (sr *stageRun) readFrom(step *stages.Step) *history.Place {
+	var from []stages.Source
+	if step.Copy != nil {
+		from = append(from, step.Copy.From)
+	}
+	if step.Run != nil {
+		for _, m := range step.Run.Mounts {
+			from = append(from, m.From)
+		}
+	}
+	for _, src := range from {
+		if src.Kind != stages.SourceStage {
 			continue
 		}
-		if first == "" {
-			first = text
+		// Finished: the key could not have been made before.
+		if other := sr.runs[src.Stage]; other != nil && other.root != nil {
+			return other.root
 		}
-		details = append(details, text)
 	}
-	switch {
-	case first == "" && sr.missed > 0:
-		return fmt.Sprintf("follows the miss at line %d", sr.missed), nil
-	case first == "":
-		return "what it is built upon changed", nil
+	return nil
+}
+
+// baseChanged compares the image of FROM with that of the last build.
+func (sr *stageRun) baseChanged() (history.Cause, bool) {
+	if sr.from == nil {
+		return history.Cause{}, false
 	}
-	if len(details) > maxExplained {
-		rest := len(details) - maxExplained
-		details = append(details[:maxExplained], fmt.Sprintf("and %d more", rest))
+	for _, b := range sr.lastBuild().Bases {
+		switch now := sr.from.manifest.Digest; {
+		case b.Stage != sr.stage.Name || b.Index != sr.stage.Index && b.Stage == "":
+		case b.Name != sr.from.name:
+			return history.Cause{Kind: "base", Name: sr.from.name, Old: b.Name, New: sr.from.name, Text: fmt.Sprintf("FROM changed: %s -> %s", b.Name, sr.from.name)}, true
+		case b.Digest != now:
+			text := fmt.Sprintf("base image %s changed: %s -> %s", b.Name, shortDigest(b.Digest), shortDigest(now))
+			return history.Cause{Kind: "base", Name: b.Name, Old: b.Digest.String(), New: now.String(), Text: text}, true
+		}
 	}
-	return first, details
+	return history.Cause{Kind: "base", Name: sr.from.name, New: sr.from.manifest.Digest.String(), Text: fmt.Sprintf("base image %s changed", sr.from.name)}, true
+}
+
+func shortDigest(d digest.Digest) string {
+	if d.Validate() != nil {
+		return cmp.Or(d.String(), "none")
+	}
+	return d.Algorithm().String() + ":" + short(d)
 }
 
 // secretWords are those of lint SecretsUsedInArgOrEnv (FEATURES E24).
@@ -53,34 +231,6 @@ var secretWords = []string{"apikey", "auth", "credential", "credentials", "key",
 // secretName says whether a variable's value should not be shown.
 func secretName(name string) bool {
 	return slices.ContainsFunc(strings.Split(strings.ToLower(name), "_"), func(word string) bool { return slices.Contains(secretWords, word) })
-}
-
-// describe words one changed line; the parent line and digests of whole selections say nothing to a reader.
-func describe(c cache.Change) string {
-	kind, name, _ := strings.Cut(c.Name, ":")
-	switch kind {
-	case "parent", "content", "passwd":
-		return ""
-	case "file":
-		return fmt.Sprintf("%s %s", name, changed(c, false))
-	case "env":
-		return fmt.Sprintf("%s %s", name, changed(c, !secretName(name)))
-	case "mount":
-		return fmt.Sprintf("mount %s %s", name, changed(c, false))
-	}
-	return fmt.Sprintf("%s %s", strings.ReplaceAll(c.Name, "-", " "), changed(c, true))
-}
-
-func changed(c cache.Change, values bool) string {
-	switch {
-	case c.Old == "":
-		return "is new"
-	case c.New == "":
-		return "is gone"
-	case values:
-		return fmt.Sprintf("changed: %s -> %s", clip(c.Old), clip(c.New))
-	}
-	return "changed"
 }
 
 func clip(s string) string {

@@ -360,6 +360,7 @@ func (set *mountSet) secret(m *openMount, spec *sandbox.Spec) error {
 	if err != nil {
 		return usage{fmt.Errorf("read secret %q: %w", m.ID, err)}
 	}
+	set.sr.rec.hide(data)
 	if m.Env != "" {
 		spec.SecretEnv = append(spec.SecretEnv, m.Env+"="+string(data))
 	}

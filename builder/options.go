@@ -6,6 +6,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gobuild/history"
 )
 
 // Options say what to build and what to do with the result. Slices and maps may be nil.
@@ -39,10 +41,12 @@ type Options struct {
 	Run RunOptions
 
 	// What to do with the result.
-	Tags     []string
-	Outputs  []Output
-	Explain  bool
-	Progress func(Event) // called from several goroutines, one at a time; nil: silent
+	Tags    []string
+	Outputs []Output
+	Explain bool
+
+	Arguments []string    // the command line for the build's record, secrets masked
+	Progress  func(Event) // called from several goroutines, one at a time; nil: silent
 }
 
 // PullPolicy says when a registry is asked for a base image (J2).
@@ -111,6 +115,7 @@ type Result struct {
 	Warnings []string
 	Pushed   []string
 	Elapsed  time.Duration
+	Record   history.Record // what the history keeps of it
 }
 
 // ID is what docker build prints and --iidfile gets: the configuration's digest (K7).
@@ -129,4 +134,9 @@ type StepResult struct {
 	Duration time.Duration `json:"durationNs"`
 	CPU      time.Duration `json:"cpuNs,omitempty"`
 	PeakMem  int64         `json:"peakMemoryBytes,omitempty"`
+
+	Index   int             `json:"stageIndex"`
+	Causes  []history.Cause `json:"causes,omitempty"`  // of a step that was not cached
+	Follows *history.Place  `json:"follows,omitempty"` // the step whose change made this one run
+	Saved   time.Duration   `json:"savedNs,omitempty"` // of a cached step: what it took when it ran
 }

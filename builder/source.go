@@ -92,6 +92,8 @@ type contents struct {
 type contentFile struct {
 	Path   string        `json:"path"`
 	Digest digest.Digest `json:"digest"`
+	Mode   uint32        `json:"mode,omitempty"`
+	Size   int64         `json:"size,omitempty"`
 }
 
 // contents digests what a query finds. For the file system of a stage or image it is remembered, so that a cached
@@ -139,7 +141,7 @@ func digestOf(ctx context.Context, tree *buildcontext.Tree, q buildcontext.Query
 		if i == maxListed {
 			break
 		}
-		c.Files = append(c.Files, contentFile{f.Path, f.Digest})
+		c.Files = append(c.Files, contentFile{f.Path, f.Digest, f.Mode, f.Size})
 	}
 	for _, src := range sel.Sources {
 		for _, m := range src.Matches {

@@ -12,6 +12,7 @@ import (
 
 	"gobuild/cache"
 	buildcontext "gobuild/context"
+	"gobuild/history"
 	"gobuild/snapshot"
 	"gobuild/stages"
 )
@@ -25,10 +26,10 @@ type stageRun struct {
 
 	final  state
 	err    error
-	from   *base      // base image, nil for scratch and stages
-	added  []*fsLayer // one a step, in order
-	seeded *fsLayer   // layer made of a named context that is a folder, nil otherwise
-	missed int        // line of the first step that was not cached, 0 none
+	from   *base          // base image, nil for scratch and stages
+	added  []*fsLayer     // one a step, in order
+	seeded *fsLayer       // layer made of a named context that is a folder, nil otherwise
+	root   *history.Place // what made the first step run that was not cached; nil: all were
 }
 
 // errNeeded says that a stage cannot go on because one that it reads failed; that one's error is shown.
@@ -116,8 +117,9 @@ type outcome struct {
 	layer    *fsLayer
 	key      digest.Digest
 	cached   bool
-	reason   string
-	details  []string
+	reason   string        // why it was cached, or not
+	miss     miss          // of a step that was not cached
+	saved    time.Duration // what a cached step took when it ran
 	duration time.Duration
 	usage    usageOf
 }
@@ -140,6 +142,8 @@ func (sr *stageRun) step(ctx context.Context, s state, i int) (state, error) {
 		if errors.Is(err, errStopped) {
 			err = errStopped // whatever it interrupted says nothing
 		}
+		out.duration = sr.cfg.Now().Sub(begun)
+		sr.rec.fail(sr, info, out)
 		sr.em.emit(Event{Type: EventStepDone, Step: info, Err: err, Duration: sr.cfg.Now().Sub(begun)})
 		return s, err
 	}
@@ -154,8 +158,9 @@ func (sr *stageRun) step(ctx context.Context, s state, i int) (state, error) {
 }
 
 func (sr *stageRun) report(info *StepInfo, out outcome) {
-	if !out.cached && sr.missed == 0 {
-		sr.missed = info.Line
+	if !out.cached && sr.root == nil {
+		here := sr.place(info)
+		sr.root = cmp.Or(out.miss.follows, &here)
 	}
 	if out.cached && sr.opt.Explain {
 		sr.em.emit(Event{Type: EventCache, Step: info, Cached: true, Text: out.reason})
@@ -164,6 +169,7 @@ func (sr *stageRun) report(info *StepInfo, out outcome) {
 	sr.record(StepResult{
 		Stage: info.Stage, Number: info.Number, Total: info.Total, Text: info.Text, Line: info.Line, Cached: out.cached,
 		Reason: out.reason, Key: out.key, Duration: out.duration, CPU: out.usage.cpu, PeakMem: out.usage.peak,
+		Index: sr.stage.Index, Causes: out.miss.causes, Follows: out.miss.follows, Saved: out.saved,
 	})
 }
 
@@ -216,9 +222,9 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	}()
 	slot = fmt.Sprintf("%s|%s|%s|%s", sr.project(), sr.stage.Name, slot, job.verb)
 	lineage := lineageOf(s, job)
-	var found bool
-	if out.layer, out.reason, found = sr.lookup(job, lineage); found {
-		out.cached, out.reason = true, cmp.Or(out.reason, "same key")
+	hit, why, found := sr.lookup(job, lineage)
+	if found {
+		out.layer, out.saved, out.cached, out.reason = hit.layer, hit.took, true, cmp.Or(hit.from, "same key")
 		return out, nil
 	}
 	lock, err := sr.cache.Lock(ctx, job.key, sr.waiting("running this step"))
@@ -226,15 +232,16 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 		return out, fmt.Errorf("wait for step: %w", err)
 	}
 	defer lock.Release()
-	if layer, _, ok := sr.lookup(job, lineage); ok { // it was being done, and is now
-		out.layer, out.cached, out.reason = layer, true, "another process has just built it"
+	if hit, _, ok := sr.lookup(job, lineage); ok { // it was being done, and is now
+		out.layer, out.saved, out.cached, out.reason = hit.layer, hit.took, true, "another process has just built it"
 		return out, nil
 	}
-	if out.reason == "" {
-		out.reason, out.details = sr.explain(slot, job.key)
+	if out.miss = why; len(why.causes) == 0 {
+		out.miss = sr.explain(slot, step, job)
 	}
+	out.reason = out.miss.reason()
 	if info := stepOf(ctx); info != nil {
-		sr.em.emit(Event{Type: EventCache, Step: info, Text: out.reason, Lines: out.details})
+		sr.em.emit(Event{Type: EventCache, Step: info, Text: out.reason, Lines: out.miss.details()})
 	}
 	return sr.execute(ctx, s, step, job, slot, lineage, out)
 }
@@ -265,6 +272,7 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	if err := sr.cache.Put(job.key, slot, rec); err != nil {
 		return out, fmt.Errorf("record step: %w", err)
 	}
+	sr.noteFiles(job)
 	out.layer = &fsLayer{id: rec.ID, created: rec.Created, alone: job.alone}
 	return out, nil
 }
@@ -277,42 +285,49 @@ func lineageOf(s state, job *job) string {
 	return s.lineage()
 }
 
-// lookup asks the local cache, then those of --cache-from.
-func (sr *stageRun) lookup(job *job, lineage string) (*fsLayer, string, bool) {
+// hit is a step that need not run.
+type hit struct {
+	layer *fsLayer
+	from  string        // the shared cache it comes from, "" for the own one
+	took  time.Duration // when it ran
+}
+
+// lookup asks the local cache, then those of --cache-from. A miss that it does not explain is explained by the key.
+func (sr *stageRun) lookup(job *job, lineage string) (hit, miss, bool) {
 	if sr.opt.NoCache {
-		return nil, "--no-cache", false
+		return hit{}, missOf("asked", "--no-cache"), false
 	}
 	if sr.filtered() {
-		return nil, "--no-cache-filter names this stage", false
+		return hit{}, missOf("asked", "--no-cache-filter names this stage"), false
 	}
-	l, reason, found := sr.lookupLocal(job, lineage)
+	h, why, found := sr.lookupLocal(job, lineage)
 	if found {
-		return l, "", true
+		return h, miss{}, true
 	}
-	if l, from, ok := sr.adopt(job, lineage); ok {
-		return l, from, true
+	if h, ok := sr.adopt(job, lineage); ok {
+		return h, miss{}, true
 	}
-	return nil, reason, false
+	return hit{}, why, false
 }
 
 // lookupLocal takes a step from the cache if its layer is still there and was made upon the layers that lie below now.
-func (sr *stageRun) lookupLocal(job *job, lineage string) (*fsLayer, string, bool) {
+func (sr *stageRun) lookupLocal(job *job, lineage string) (hit, miss, bool) {
 	var rec stepRecord
 	_, ok, err := sr.cache.Lookup(job.key, &rec)
 	if err != nil || !ok {
-		return nil, "", false // a damaged record is a miss
+		return hit{}, miss{}, false // a damaged record is a miss
 	}
 	if rec.Lineage != lineage {
-		return nil, "a step before it was built again", false
+		return hit{}, sr.after(missOf("upon", "a step before it was built again")), false
 	}
-	l := &fsLayer{id: rec.ID, created: rec.Created, alone: job.alone}
+	h := hit{layer: &fsLayer{id: rec.ID, created: rec.Created, alone: job.alone}, took: rec.Duration}
 	if sr.snapshots.Has(rec.ID) {
-		return l, "", true
+		return h, miss{}, true
 	}
-	if _, ok, err := sr.packedBefore(l); ok && err == nil {
-		return l, "", true
+	if _, ok, err := sr.packedBefore(h.layer); ok && err == nil {
+		return h, miss{}, true
 	}
-	return nil, "its layer was pruned", false
+	return hit{}, missOf("evicted", "its layer is gone from the state directory"), false
 }
 
 // createdNow is the time of a step in image history: whole seconds would lose the order, so nanoseconds stay, as Docker does.
@@ -321,8 +336,9 @@ func (bd *build) createdNow() time.Time { return bd.cfg.Now().UTC() }
 // job is a step ready to be looked up and done.
 type job struct {
 	key   cache.Key
-	verb  string // instruction, for the slot
-	alone bool   // COPY --link
+	verb  string        // instruction, for the slot
+	files []contentFile // what it reads, for explanations
+	alone bool          // COPY --link
 	exec  func(ctx context.Context, work *snapshot.Work) (usageOf, error)
 	close func()
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"syscall"
@@ -153,6 +154,9 @@ func (b *Builder) addSnapshots(_ context.Context, c *contentsOf) error {
 		if use, ok := c.steps[id]; ok {
 			row.LastUsed, row.Description = use.used, describeSlot(use.slot)
 			c.records[row.ID] = append(c.records[row.ID], use.key)
+			if use.key.Kind() == "copy" {
+				c.records[row.ID] = append(c.records[row.ID], filesKey(use.key.Digest()))
+			}
 		}
 		c.rows = append(c.rows, row)
 		return nil
@@ -320,10 +324,8 @@ func (b *Builder) prunable(row Usage, opt PruneOptions, keep map[digest.Digest]b
 
 // drop removes a row, its records first: a record must never name what is gone.
 func (b *Builder) drop(row Usage, records []cache.Key) error {
-	for _, k := range records {
-		if err := b.cache.Delete(k); err != nil {
-			return err
-		}
+	if err := b.forgetKeys("gobuild prune", records); err != nil {
+		return err
 	}
 	switch row.Type {
 	case usageImage:
@@ -333,6 +335,27 @@ func (b *Builder) drop(row Usage, records []cache.Key) error {
 	}
 	return b.snapshots.Remove(snapshot.ID(row.ID))
 }
+
+// forgetKeys deletes records, and notes who did so for those that an explanation may ask for.
+func (b *Builder) forgetKeys(by string, keys []cache.Key) error {
+	var steps []cache.Key
+	for _, k := range keys {
+		if isStep(k) {
+			steps = append(steps, k)
+		}
+	}
+	if err := b.cache.NoteEvicted(by, steps...); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := b.cache.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isStep(k cache.Key) bool { return slices.Contains([]string{"run", "copy", "workdir"}, k.Kind()) }
 
 func (b *Builder) forgetRefs(c *contentsOf, opt PruneOptions) error {
 	if !opt.All {

@@ -16,6 +16,8 @@ const (
 	maxNearest = 1 << 20
 	// slotBytes is the size at which a slot file is cut to its last recentKeys lines.
 	slotBytes = 4 << 10
+	// evictedBytes is the size at which the list of what was removed is cut to its newer half: ten thousand records.
+	evictedBytes = 1 << 20
 	// lastUseGrain is how stale the recorded time of last use may be: a hit then rarely writes.
 	lastUseGrain = time.Hour
 )

@@ -16,22 +16,24 @@ import (
 )
 
 // Nearest returns, of the last few records put under slot, the one whose key differs from k in the
-// fewest lines (the latest of equals), to explain why k missed. k's own record is left out. The
-// work is bounded: at most eight records of at most 1 MiB are read.
-func (s *Store) Nearest(slot string, k Key) (Record, bool, error) {
+// fewest lines (the latest of equals), to explain why k missed. Records of others are compared too,
+// whatever their slot: a step that moved has its former key in another one. k's own record is left out.
+// The work is bounded: at most sixteen records of at most 1 MiB are read.
+func (s *Store) Nearest(slot string, k Key, others ...digest.Digest) (Record, bool, error) {
 	recent, err := s.recent(slot)
 	if err != nil {
 		return Record{}, false, fmt.Errorf("look for a record near %s: %w", k.Digest(), err)
 	}
+	others = others[:min(len(others), recentKeys)]
 	var best Record
 	var found bool
 	fewest := 0
-	for _, d := range recent {
-		if d == k.Digest() {
+	for i, d := range slices.Concat(others, recent) {
+		if d == k.Digest() || d.Validate() != nil {
 			continue
 		}
 		rec, ok := s.readSmall(d)
-		if !ok || rec.Slot != slot {
+		if !ok || i >= len(others) && rec.Slot != slot || rec.Key.Kind() != k.Kind() {
 			continue
 		}
 		if n := len(Diff(rec.Key, k)); !found || n < fewest {
@@ -39,6 +41,25 @@ func (s *Store) Nearest(slot string, k Key) (Record, bool, error) {
 		}
 	}
 	return best, found, nil
+}
+
+// Read returns the record of a key of which only the digest is known, for people to look at. It counts as no use; whatever is
+// wrong with a record, it is not there.
+func (s *Store) Read(d digest.Digest) (Record, bool, error) {
+	if err := d.Validate(); err != nil || d.Algorithm() != digest.SHA256 {
+		return Record{}, false, fmt.Errorf("read record %q: %w", string(d), digest.ErrDigestInvalidFormat)
+	}
+	rec, f, err := readRecord(fanOut(s.records, d.Encoded()))
+	if f != nil {
+		_ = f.Close()
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged), err == nil && rec.Key.Digest() != d:
+		return Record{}, false, nil
+	case err != nil:
+		return Record{}, false, fmt.Errorf("read record %s: %w", d, err)
+	}
+	return rec, true, nil
 }
 
 // readSmall reads a record for comparison. Whatever is wrong with it, it is only not compared with.

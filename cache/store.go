@@ -26,6 +26,7 @@ var ErrTooLarge = errors.New("cache record too large")
 // Store is a directory of records. Its methods are safe for concurrent use, also by other processes.
 type Store struct {
 	records, slots, locks string
+	evicted               string // list of what was removed
 	now                   func() time.Time
 }
 
@@ -37,6 +38,7 @@ func Open(dir string, now func() time.Time) (*Store, error) {
 		records: filepath.Join(v1, "records"),
 		slots:   filepath.Join(v1, "slots"),
 		locks:   filepath.Join(v1, "locks"),
+		evicted: filepath.Join(v1, "evicted"),
 		now:     now,
 	}
 	for _, d := range []string{dir, v1, s.records, s.slots, s.locks} {

@@ -47,6 +47,9 @@ func (a *app) build(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if f.str("explain") == "json" && stdoutTaken {
+		return hint(usagef("--explain=json and the output both want standard output"), "write the output to a file")
+	}
 	load, err := a.fillLoad(ctx, &opt, f)
 	if err != nil {
 		return err
@@ -58,6 +61,9 @@ func (a *app) build(ctx context.Context, args []string) error {
 	res, err := a.buildInContext(ctx, opt, args, load)
 	err = because(ctx, err)
 	err = errors.Join(err, files.write(res, err))
+	if f.str("explain") == "json" && res != nil {
+		return errors.Join(err, a.printJSON(builder.ExplainBuild(res.Record)))
+	}
 	if err != nil || stdoutTaken {
 		return err
 	}

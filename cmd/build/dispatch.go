@@ -28,6 +28,7 @@ func commands() []command {
 	return []command{
 		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(),
 		imagesCommand(), inspectCommand(), historyCommand(), tagCommand(), rmiCommand(),
+		explainCommand(), logsCommand(),
 		pushCommand(), pullCommand(),
 		duCommand(), pruneCommand(),
 		doctorCommand(), versionCommand(),
@@ -48,9 +49,9 @@ func missing() map[string]string {
 		"diff": "compare the output of gobuild inspect", "untag": "use gobuild rmi",
 		"copy": "use gobuild pull, tag and push", "save": "use gobuild build -o type=oci,dest=FILE",
 		"load": "use --build-context NAME=oci-layout://DIR", "login": "use docker login, or write the file that --authfile names",
-		"logout": "use docker logout", "tags": "", "catalog": "", "ps": "", "logs": "redirect standard error of the build",
-		"explain": "use gobuild build --explain", "report": "use --metadata-file",
-		"cache": "use gobuild du and gobuild prune", "debug": "use gobuild run IMAGE",
+		"logout": "use docker logout", "tags": "", "catalog": "", "ps": "",
+		"report": "use --metadata-file",
+		"cache":  "use gobuild du and gobuild prune", "debug": "use gobuild run IMAGE",
 		"record": "use --metadata-file", "executor": "use gobuild build",
 		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
 		"verify": "", "export-mount": "", "import-mount": "", "manifest": "", "buildx": "use gobuild build",
@@ -150,6 +151,8 @@ func resolveGroup(group string, before, after []string) (invocation, error) {
 	switch {
 	case (sub == "build" || sub == "b") && group != "cache":
 		return invocation{name: "build", args: rest}, nil
+	case sub == "history" && group == "buildx":
+		return invocation{name: sub, args: rest}, nil
 	case sub == "du" || sub == "prune":
 		return invocation{name: sub, args: rest}, nil
 	case sub == "version" && group == "buildx":

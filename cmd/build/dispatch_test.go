@@ -42,7 +42,8 @@ func TestN1_Commands(t *testing.T) {
 		{args: "buildx", fail: "a command is missing"},
 		{args: "cache verify", fail: "gobuild cache verify is not supported yet"},
 		{args: "doctor", name: "doctor"},
-		{args: "explain", fail: "gobuild explain is not supported yet"},
+		{args: "explain ^1", name: "explain", rest: "^1"},
+		{args: "buildx history ls", name: "history", rest: "ls"},
 		{args: "lint .", name: "lint", rest: "."},
 		{args: "check --format=json .", name: "check", rest: "--format=json ."},
 	}

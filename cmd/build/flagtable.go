@@ -121,7 +121,7 @@ func whatFlags() []flagSpec {
 		{name: "source-date-epoch", kind: kindString, arg: "SECONDS", text: "time of everything the build makes (default $SOURCE_DATE_EPOCH)"},
 		{name: "timestamp", kind: kindString, arg: "SECONDS", text: "the same as --source-date-epoch"},
 		{name: "ignore-syntax", kind: kindBool, text: "build although a \"# syntax=\" line names another frontend"},
-		{name: "explain", kind: kindBool, text: "say of each step why the cache was used or not"},
+		{name: "explain", kind: kindString, bare: "text", arg: "FORMAT", text: "say of each step why the cache was used or not: text (default), or json on standard output", decide: explainVerdict},
 		{name: "debug", short: "D", kind: kindBool, text: "say where each setting came from"},
 	}
 }
@@ -182,6 +182,20 @@ func networkVerdict(v string) (verdict, string) {
 		return no, "there is no daemon that knows containers by name; use default, host or none"
 	}
 	return no, "the networks are default, host and none"
+}
+
+func explainVerdict(v string) (verdict, string) {
+	switch v {
+	case "text", "json", "true", "false", "":
+		return yes, ""
+	}
+	return no, "the formats are text and json"
+}
+
+// explained says whether --explain is on.
+func explained(f flags) bool {
+	v := f.str("explain")
+	return v != "" && v != "false"
 }
 
 func addHostVerdict(v string) (verdict, string) {

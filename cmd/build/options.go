@@ -22,7 +22,8 @@ func (a *app) buildOptions(f flags) (builder.Options, error) {
 		NoCache:       f.is("no-cache"),
 		NoCacheFilter: splitLists(f.list("no-cache-filter")),
 		IgnoreSyntax:  f.is("ignore-syntax"),
-		Explain:       f.is("explain"),
+		Explain:       explained(f),
+		Arguments:     maskArguments(a.args),
 		Progress:      a.printer.Event,
 	}
 	fill := []func(*builder.Options, flags) error{

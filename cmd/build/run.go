@@ -23,13 +23,14 @@ type app struct {
 	stderr io.Writer
 	uid    int
 
+	args    []string
 	flags   flags // of the command that runs
 	printer *ui.Printer
 }
 
 // run is gobuild without the process around it: arguments in, exit code out.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{env: newEnviron(env), stdin: stdin, stdout: resultWriter{stdout}, stderr: stderr, uid: os.Geteuid()}
+	a := &app{env: newEnviron(env), stdin: stdin, stdout: resultWriter{stdout}, stderr: stderr, uid: os.Geteuid(), args: args}
 	a.printer = ui.New(stderr, ui.Options{Color: a.theme()}) // until the flags say otherwise
 	err := a.execute(ctx, args)
 	defer func() { a.printer.Close() }() // whatever printer it is by then
@@ -109,7 +110,7 @@ func (a *app) interrupted(ctx context.Context) {
 
 // uiOptions are what the flags and the environment say about the view. They are usable beside an error.
 func (a *app) uiOptions(f flags) (ui.Options, error) {
-	opt := ui.Options{Explain: f.is("explain"), Timestamps: f.is("log-timestamp"), SpoolDir: a.env.tempDir()}
+	opt := ui.Options{Explain: explained(f), Timestamps: f.is("log-timestamp"), SpoolDir: a.env.tempDir()}
 	opt.Dir, _ = os.Getwd() // only shortens what is shown
 	var errs []error
 	switch f.str("error-format") {

@@ -179,11 +179,23 @@ func (a *app) inspect(ctx context.Context, args []string) error {
 
 func historyCommand() command {
 	return command{
-		name: "history", group: "Images", args: "IMAGE", short: "Show the instructions that made an image",
-		flags: func() []flagSpec {
-			return []flagSpec{formatFlag(), {name: "no-trunc", kind: kindBool, text: "show whole instructions"}}
-		},
-		run: (*app).history,
+		name: "history", group: "Images", args: "IMAGE or ls/inspect/logs/compare/export/rm", short: "Show the instructions that made an image, or the builds of the past",
+		long: `With an image, show the instructions that made it, as docker history does. Else look at the
+builds of the past: the last hundred are recorded, for thirty days, with all that their steps
+printed. A build is named by its id, by enough of its beginning, by its last eight digits, or
+as ^1, the one before the last; without a name the last one is meant.
+
+  gobuild history IMAGE                  the instructions of an image
+  gobuild history ls                     the builds, newest first
+  gobuild history inspect [BUILD]        what is recorded of a build, as JSON
+  gobuild history logs [BUILD [LINE]]    what its steps printed, or the one at a line
+  gobuild history compare A [B]          what differs between two builds, the first cause first
+  gobuild history export [BUILD] -o FILE a tar of record and log
+  gobuild history rm BUILD...|--all      forget builds; what they made stays
+
+An image that is called like one of these words is named with its tag: ls:latest.`,
+		flags: historyFlags,
+		run:   (*app).history,
 	}
 }
 
@@ -199,6 +211,11 @@ type historyRow struct {
 
 func (a *app) history(ctx context.Context, args []string) error {
 	f := a.flags
+	if len(args) > 0 {
+		if do := buildVerbs()[args[0]]; do != nil {
+			return do(a, args[1:])
+		}
+	}
 	if err := errors.Join(oneImage("history", args), checkFormat(f.str("format"), "table", "json")); err != nil {
 		return err
 	}

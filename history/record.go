@@ -1,0 +1,86 @@
+package history
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// version is the form of a record. A reader passes over records of another one.
+const version = 1
+
+// Record is one build.
+type Record struct {
+	Version    int               `json:"version"`
+	ID         string            `json:"id"`
+	Project    string            `json:"project"`             // folder and Dockerfile, as shown
+	Context    string            `json:"context,omitempty"`   // absolute path of the folder
+	Arguments  []string          `json:"arguments,omitempty"` // the command line, secrets masked
+	BuildArgs  map[string]string `json:"buildArgs,omitempty"` // secrets masked
+	Target     string            `json:"target,omitempty"`    // stage that was asked for
+	Platform   string            `json:"platform,omitempty"`  // that was asked for
+	Revision   string            `json:"revision,omitempty"`  // git commit of the context
+	Begun      time.Time         `json:"begun"`               // UTC
+	Elapsed    time.Duration     `json:"elapsedNs"`
+	Bases      []Base            `json:"bases,omitempty"`
+	Steps      []Step            `json:"steps"`              // in the order they ended
+	Manifest   digest.Digest     `json:"manifest,omitempty"` // of the image
+	Config     digest.Digest     `json:"config,omitempty"`   // its id
+	Tags       []string          `json:"tags,omitempty"`
+	Pushed     []string          `json:"pushed,omitempty"`
+	Warnings   []string          `json:"warnings,omitempty"`
+	Error      *Failure          `json:"error,omitempty"`      // nil: it went well
+	Log        string            `json:"log,omitempty"`        // path of what steps printed, "" when they printed nothing
+	LogClipped bool              `json:"logClipped,omitempty"` // they printed more than is kept
+}
+
+// Base is the image that a stage begins with.
+type Base struct {
+	Stage  string        `json:"stage,omitempty"`
+	Index  int           `json:"index"` // of the stage
+	Name   string        `json:"name"`
+	Digest digest.Digest `json:"digest,omitempty"` // of its manifest
+}
+
+// Place is where a step stands.
+type Place struct {
+	Stage string `json:"stage,omitempty"`
+	Index int    `json:"index"` // of the stage
+	Line  int    `json:"line"`
+	Text  string `json:"text"`
+}
+
+// Step is one step of a build.
+type Step struct {
+	Place
+	Number   int           `json:"number"`
+	Total    int           `json:"total"`
+	Key      digest.Digest `json:"key,omitempty"`
+	Cached   bool          `json:"cached"`
+	Reason   string        `json:"reason,omitempty"`
+	Causes   []Cause       `json:"causes,omitempty"`  // of a miss: everything that differs, the first first
+	Follows  *Place        `json:"follows,omitempty"` // of a miss: the step whose change made this one run
+	Duration time.Duration `json:"durationNs"`
+	Saved    time.Duration `json:"savedNs,omitempty"` // of a hit: what it took when it ran
+	CPU      time.Duration `json:"cpuNs,omitempty"`
+	PeakMem  int64         `json:"peakMemoryBytes,omitempty"`
+	Failed   bool          `json:"failed,omitempty"`
+}
+
+// Cause is one difference that made a step run.
+type Cause struct {
+	Kind string `json:"kind"` // file, arg, instruction, base, option, mount, evicted, upon, asked, new
+	Name string `json:"name,omitempty"`
+	Old  string `json:"old,omitempty"`
+	New  string `json:"new,omitempty"`
+	Text string `json:"text"` // for people
+}
+
+// Failure is how a build ended that did not go well.
+type Failure struct {
+	Message  string `json:"message"`
+	Category string `json:"category,omitempty"`
+	Hint     string `json:"hint,omitempty"`
+	Step     *Place `json:"step,omitempty"`
+	ExitCode int    `json:"exitCode,omitempty"` // of a RUN
+}
