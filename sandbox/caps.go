@@ -1,53 +1,108 @@
 package sandbox
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// capability is one of those a step keeps.
-type capability struct {
-	number int
-	name   string
-}
+// capSet is a set of capabilities, by number.
+type capSet uint64
 
-// capabilities are what the container engines leave to root in a container.
-func capabilities() []capability {
-	return []capability{
-		{unix.CAP_CHOWN, "CAP_CHOWN"}, {unix.CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE"}, {unix.CAP_FOWNER, "CAP_FOWNER"},
-		{unix.CAP_FSETID, "CAP_FSETID"}, {unix.CAP_KILL, "CAP_KILL"}, {unix.CAP_SETGID, "CAP_SETGID"},
-		{unix.CAP_SETUID, "CAP_SETUID"}, {unix.CAP_SETPCAP, "CAP_SETPCAP"}, {unix.CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE"},
-		{unix.CAP_NET_RAW, "CAP_NET_RAW"}, {unix.CAP_SYS_CHROOT, "CAP_SYS_CHROOT"}, {unix.CAP_MKNOD, "CAP_MKNOD"},
-		{unix.CAP_AUDIT_WRITE, "CAP_AUDIT_WRITE"}, {unix.CAP_SETFCAP, "CAP_SETFCAP"},
+// everyCap stands for all that the kernel has: those that this machine or the container around us lacks are left out in the end.
+const everyCap = ^capSet(0)
+
+func capsOf(numbers ...int) (set capSet) {
+	for _, n := range numbers {
+		set |= 1 << n
 	}
+	return set
 }
 
-func capNames() []string {
-	var names []string
-	for _, c := range capabilities() {
-		names = append(names, c.name)
-	}
-	return names
-}
+func (s capSet) has(number int) bool { return s>>number&1 != 0 }
 
-// stepCaps are the capabilities by number. In the host's network NET_RAW would read the host's own traffic.
-func stepCaps(network string) []int {
-	var numbers []int
-	for _, c := range capabilities() {
-		if c.number == unix.CAP_NET_RAW && network == NetworkHost {
-			continue
+// numbers are those of the set that have a name.
+func (s capSet) numbers() []int {
+	var out []int
+	for n := range capNames() {
+		if s.has(n) {
+			out = append(out, n)
 		}
-		numbers = append(numbers, c.number)
 	}
-	return numbers
+	return out
+}
+
+// ambient are the numbers as syscall.SysProcAttr takes them.
+func (s capSet) ambient() []uintptr {
+	var out []uintptr
+	for n := range 64 {
+		if s.has(n) {
+			out = append(out, uintptr(n))
+		}
+	}
+	return out
+}
+
+// names are as a seccomp profile has them.
+func (s capSet) names() []string {
+	all := capNames()
+	var out []string
+	for _, n := range s.numbers() {
+		out = append(out, "CAP_"+all[n])
+	}
+	return out
+}
+
+// defaultCaps are what the container engines leave to root in a container.
+func defaultCaps() capSet {
+	return capsOf(unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_KILL, unix.CAP_SETGID, unix.CAP_SETUID,
+		unix.CAP_SETPCAP, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW, unix.CAP_SYS_CHROOT, unix.CAP_MKNOD, unix.CAP_AUDIT_WRITE, unix.CAP_SETFCAP)
+}
+
+// capNames are the names of all capabilities, each at its number (capabilities(7), linux/capability.h).
+func capNames() []string {
+	return []string{
+		"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE",
+		"NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT",
+		"SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE",
+		"AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
+		"PERFMON", "BPF", "CHECKPOINT_RESTORE",
+	}
+}
+
+// capNamed finds a capability by its name, with or without CAP_, in any case. ALL is all of them.
+func capNamed(name string) (capSet, error) {
+	short := strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+	if short == "ALL" {
+		return everyCap, nil
+	}
+	if n := slices.Index(capNames(), short); n >= 0 {
+		return capsOf(n), nil
+	}
+	return 0, fmt.Errorf("unknown capability %q", name)
+}
+
+// Confining says whether a capability can be added to a step that is still to be kept in its sandbox: the others reach mounts,
+// devices, processes or settings of the machine. It is false for unknown names.
+func Confining(capability string) bool {
+	harmless := defaultCaps() | capsOf(unix.CAP_IPC_LOCK, unix.CAP_IPC_OWNER, unix.CAP_LEASE, unix.CAP_LINUX_IMMUTABLE, unix.CAP_NET_BROADCAST, unix.CAP_SYS_NICE)
+	set, err := capNamed(capability)
+	return err == nil && set&^harmless == 0
+}
+
+// CheckCapability says whether there is a capability of this name.
+func CheckCapability(name string) error {
+	_, err := capNamed(name)
+	return err
 }
 
 // dropBounding limits what this thread and its children can ever have. Numbers this program has no name for go too: the loop
 // ends where the kernel does.
-func dropBounding(keep []int) error {
+func dropBounding(keep capSet) error {
 	for c := 0; ; c++ {
-		if slices.Contains(keep, c) {
+		if keep.has(c) {
 			continue
 		}
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
@@ -59,21 +114,21 @@ func dropBounding(keep []int) error {
 	}
 }
 
-// setCaps gives this thread exactly these capabilities, none of them inheritable or ambient (CVE-2022-24769).
-func setCaps(keep []int) error {
+// setCaps gives this thread exactly these capabilities, none of them inheritable or ambient (CVE-2022-24769), and says which
+// they are: a container around us may have fewer, and asking for more than one has is EPERM for all.
+func setCaps(keep capSet) (capSet, error) {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return err
+		return 0, err
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var have, data [2]unix.CapUserData
 	if err := unix.Capget(&header, &have[0]); err != nil {
-		return err
+		return 0, err
 	}
-	for _, c := range keep {
-		// A container around us may have fewer; asking for more than one has is EPERM for all.
-		bit := uint32(1) << (c % 32) & have[c/32].Permitted
-		data[c/32].Permitted |= bit
-		data[c/32].Effective |= bit
+	keep &= capSet(have[0].Permitted) | capSet(have[1].Permitted)<<32
+	for i := range data {
+		data[i].Permitted = uint32(keep >> (32 * i))
+		data[i].Effective = data[i].Permitted
 	}
-	return unix.Capset(&header, &data[0])
+	return keep, unix.Capset(&header, &data[0])
 }

@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/passwd"
 )
 
 // childName is argv[0] of a child, as ps shows it.
@@ -54,6 +56,7 @@ type child struct {
 	forker  *forker
 	command atomic.Int64 // pid, 0 when there is none
 	notices []string
+	loops   int // the last loop device that an insecure step has
 }
 
 func (c *child) main() (code int) {
@@ -214,26 +217,44 @@ type forked struct {
 // newForker prepares the thread while the child still waits for its step.
 func (c *child) newForker() *forker {
 	f := &forker{confined: make(chan error, 1), start: make(chan *command), started: make(chan forked, 1)}
+	p := &c.prep.Privileges
 	go func() {
 		runtime.LockOSThread() // never unlocked
-		f.confined <- c.confine()
-		cmd := <-f.start
-		pid, err := syscall.ForkExec(cmd.path, cmd.args, &syscall.ProcAttr{
-			Env:   cmd.env,
-			Files: []uintptr{uintptr(cmd.stdin), 1, 2},
-			Sys: &syscall.SysProcAttr{
-				Setsid:     true,
-				Ptrace:     len(c.step.Rlimits) > 0, // stops at its first instruction, see limitCommand
-				Credential: &syscall.Credential{Uid: cmd.user.UID, Gid: cmd.user.GID, Groups: cmd.user.Groups},
-			},
-		})
-		if err != nil {
-			f.started <- forked{0, execError{err}}
-			return
+		err := dropBounding(p.Caps)
+		if err == nil && !p.Late {
+			err = c.confine(p.Caps)
 		}
-		f.started <- forked{pid, c.limitCommand(pid, cmd)}
+		f.confined <- inContext("limit capabilities", err)
+		cmd := <-f.start
+		if p.Late {
+			if err := c.confineAs(cmd.user); err != nil {
+				f.started <- forked{0, err}
+				return
+			}
+		}
+		f.started <- c.forkCommand(cmd)
 	}()
 	return f
+}
+
+// forkCommand is fork on the forker's thread.
+func (c *child) forkCommand(cmd *command) forked {
+	p := &c.prep.Privileges
+	sys := &syscall.SysProcAttr{
+		Setsid: true,
+		Ptrace: len(c.step.Rlimits) > 0, // stops at its first instruction, see limitCommand
+	}
+	if !p.Late {
+		sys.Credential = &syscall.Credential{Uid: cmd.user.UID, Gid: cmd.user.GID, Groups: cmd.user.Groups}
+	}
+	if p.Insecure {
+		sys.AmbientCaps = p.Caps.ambient() // a command with USER keeps them too
+	}
+	pid, err := syscall.ForkExec(cmd.path, cmd.args, &syscall.ProcAttr{Env: cmd.env, Files: []uintptr{uintptr(cmd.stdin), 1, 2}, Sys: sys})
+	if err != nil {
+		return forked{0, execError{err}}
+	}
+	return forked{pid, c.limitCommand(pid, cmd)}
 }
 
 // fork starts the command.
@@ -257,18 +278,54 @@ type execError struct{ error }
 func (e execError) Unwrap() error { return e.error }
 
 // confine takes this thread's privileges away. The filter goes in while CAP_SYS_ADMIN is there; what follows must be allowed by it.
-func (c *child) confine() error {
-	keep := stepCaps(c.prep.Network)
-	if err := dropBounding(keep); err != nil {
-		return setupError("limit capabilities", "", err)
+func (c *child) confine(keep capSet) error {
+	p := &c.prep.Privileges
+	if p.NoNewPrivileges {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return setupError("set no_new_privs", "", err)
+		}
 	}
-	if err := loadFilter(c.prep.Filter); err != nil {
-		return setupError("load seccomp filter", "", err)
+	if len(c.prep.Filter) > 0 {
+		if err := loadFilter(c.prep.Filter); err != nil {
+			return setupError("load seccomp filter", "", err)
+		}
 	}
-	if err := setCaps(keep); err != nil {
+	kept, err := setCaps(keep)
+	if err != nil {
 		return setupError("set capabilities", "", err)
 	}
+	p.Caps = kept
 	return nil
+}
+
+// confineAs makes this thread the step's user first, then confines it: for privileges with which it could not become that user,
+// and for filters that may forbid it. A user other than root keeps no capability.
+func (c *child) confineAs(u passwd.User) error {
+	groups := u.Groups
+	if len(groups) == 0 {
+		groups = []uint32{0}
+	}
+	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
+		return setupError("become user", "", err)
+	}
+	// The raw calls change this thread alone.
+	if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(u.Groups)), uintptr(unsafe.Pointer(&groups[0])), 0); e != 0 {
+		return setupError("become user", "", e)
+	}
+	if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(u.GID), uintptr(u.GID), uintptr(u.GID)); e != 0 {
+		return setupError("become user", "", e)
+	}
+	if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(u.UID), uintptr(u.UID), uintptr(u.UID)); e != 0 {
+		return setupError("become user", "", e)
+	}
+	if _, err := setCaps(everyCap); err != nil { // effective again
+		return setupError("become user", "", err)
+	}
+	keep := c.prep.Privileges.Caps
+	if u.UID != 0 {
+		keep = 0
+	}
+	return c.confine(keep)
 }
 
 // setInherited sets what the command inherits from this process.

@@ -54,6 +54,7 @@ func (c *child) prepare() error {
 	if err != nil {
 		return err
 	}
+	c.countLoops()
 	groups, err := c.openCgroups()
 	if err != nil {
 		return err
@@ -62,7 +63,7 @@ func (c *child) prepare() error {
 		return err
 	}
 	for _, build := range []func() error{
-		makeProc, makeSys, func() error { return mountCgroups(groups) }, func() error { return makeDev(nodes) }, maskPaths, c.openOwn,
+		makeProc, c.makeSys, func() error { return c.mountCgroups(groups) }, func() error { return c.makeDev(nodes) }, c.maskPaths, c.openOwn,
 		c.setHostname(defaultHostname),
 	} {
 		if err := build(); err != nil {
@@ -104,7 +105,7 @@ func openDevices() (map[string]int, error) {
 func (c *child) openCgroups() (map[string]int, error) {
 	groups := map[string]int{}
 	for _, g := range c.prep.Cgroups {
-		fd, err := cloneMount(unix.AT_FDCWD, g.Path, 0, attrPseudo|unix.MOUNT_ATTR_RDONLY, 0)
+		fd, err := cloneMount(unix.AT_FDCWD, g.Path, 0, attrPseudo|c.readOnly(), 0)
 		if err != nil {
 			return nil, setupError("bind cgroup", g.Path, err)
 		}
@@ -171,13 +172,21 @@ func makeProc() error {
 	return inContext("mount proc", attachNewAt(fd, err, "/proc"))
 }
 
-func makeSys() error {
-	fd, err := newMount("sysfs", attrPseudo|unix.MOUNT_ATTR_RDONLY)
+// readOnly is the attribute of mounts that only an insecure step may write to.
+func (c *child) readOnly() uint64 {
+	if c.prep.Privileges.Insecure {
+		return 0
+	}
+	return unix.MOUNT_ATTR_RDONLY
+}
+
+func (c *child) makeSys() error {
+	fd, err := newMount("sysfs", attrPseudo|int(c.readOnly()))
 	return inContext("mount sysfs", attachNewAt(fd, err, "/sys"))
 }
 
 // mountCgroups shows the step's cgroup directories: the unified one itself, or one directory per hierarchy of version 1.
-func mountCgroups(groups map[string]int) error {
+func (c *child) mountCgroups(groups map[string]int) error {
 	const dir = "/sys/fs/cgroup"
 	if len(groups) == 0 {
 		return nil
@@ -202,11 +211,15 @@ func mountCgroups(groups map[string]int) error {
 			return setupError("mount cgroup", path, err)
 		}
 	}
-	return inContext("mount cgroup", setMountAttr(tmp, 0, unix.MOUNT_ATTR_RDONLY, 0))
+	return inContext("mount cgroup", setMountAttr(tmp, 0, c.readOnly(), 0))
 }
 
-func makeDev(nodes map[string]int) error {
-	fd, err := newMount("tmpfs", unix.MOUNT_ATTR_NOSUID|attrNoDev, "mode=0755", "size=64m")
+func (c *child) makeDev(nodes map[string]int) error {
+	attrs := unix.MOUNT_ATTR_NOSUID | attrNoDev
+	if c.prep.Privileges.Insecure {
+		attrs = unix.MOUNT_ATTR_NOSUID
+	}
+	fd, err := newMount("tmpfs", attrs, "mode=0755", "size=64m")
 	if err := attachNewAt(fd, err, "/dev"); err != nil {
 		return setupError("mount /dev", "", err)
 	}
@@ -244,12 +257,18 @@ func makeDev(nodes map[string]int) error {
 			return setupError("mount "+m.path, "", err)
 		}
 	}
+	if c.prep.Privileges.Insecure {
+		return c.makeInsecureDevices()
+	}
 	return nil
 }
 
 // maskPaths covers and write-protects parts of /proc and /sys, with things of our own: the image's /dev/null may be anything
 // (CVE-2025-31133).
-func maskPaths() error {
+func (c *child) maskPaths() error {
+	if c.prep.Privileges.Insecure {
+		return nil
+	}
 	for _, path := range maskedPaths() {
 		var st unix.Stat_t
 		if err := unix.Lstat(path, &st); err != nil {

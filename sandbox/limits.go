@@ -6,6 +6,12 @@ const (
 	// maxFrame bounds one message between parent and child: it holds arguments and environment, which the kernel bounds
 	// to a quarter of the stack limit (execve(2), 6 MiB at most), and the content of secrets and heredocs.
 	maxFrame = 64 << 20
+	// maxProfile bounds a system call filter given as text: Docker's own has 20 KiB.
+	maxProfile = 1 << 20
+	// maxFilter is the kernel's BPF_MAXINSNS.
+	maxFilter = 4096
+	// maxErrno is the part of a filter's answer that holds an errno (SECCOMP_RET_DATA).
+	maxErrno = 0xffff
 	// maxMounts bounds the mounts of one step, each of which may hold a descriptor while the step is set up.
 	maxMounts = 500
 	// maxLower is overlayfs's own limit (OVL_MAX_STACK, fs/overlayfs/params.h).

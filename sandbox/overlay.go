@@ -32,6 +32,17 @@ func overlayOptions(userNS bool) []string {
 
 // mountRoot makes the root of a step as a detached mount: an overlay, or the upper directory itself if it has nothing below.
 func mountRoot(s *Spec, stubs string) (int, error) {
+	fd, err := mountRootWithoutDevices(s, stubs)
+	if err == nil && s.Insecure {
+		if err = setMountAttr(fd, 0, 0, attrNoDev); err != nil {
+			_ = unix.Close(fd)
+			return -1, setupError("let devices work in root", "", err)
+		}
+	}
+	return fd, err
+}
+
+func mountRootWithoutDevices(s *Spec, stubs string) (int, error) {
 	if len(s.Lower) > 0 {
 		lower := s.Lower
 		if stubs != "" && len(lower) < maxLower {

@@ -102,7 +102,7 @@ func Probe(ctx context.Context, cfg ProbeConfig) Facts {
 	}
 	defer p.close()
 	f.Filter = p.try(func(context.Context) error {
-		_, err := compileFilter()
+		_, err := compileFilter(defaultCaps(), "")
 		return err
 	})
 	p.owners()

@@ -72,14 +72,7 @@ func missingCaps() []string {
 	if err != nil {
 		return nil
 	}
-	needed := append([]capability{{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN"}}, capabilities()...)
-	var missing []string
-	for _, c := range needed {
-		if have&(1<<c.number) == 0 {
-			missing = append(missing, c.name)
-		}
-	}
-	return missing
+	return ((capsOf(unix.CAP_SYS_ADMIN) | defaultCaps()) &^ capSet(have)).names()
 }
 
 // subordinate sums the ids that subuid(5) or subgid(5) gives the user.

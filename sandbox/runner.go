@@ -19,7 +19,7 @@ type Runner struct {
 	cfg     Config
 	spawner *spawner
 	groups  *groups
-	filter  func() ([]byte, error)
+	filters filters
 	work    sync.WaitGroup // goroutines that tidy up after steps or start spares
 
 	mu       sync.Mutex
@@ -31,8 +31,9 @@ type Runner struct {
 
 // kind is what must be known of a step when its child starts.
 type kind struct {
-	network string
-	limits  Limits
+	network    string
+	limits     Limits
+	privileges privileges
 }
 
 // New makes a Runner. It needs root.
@@ -49,9 +50,14 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
-	r := &Runner{cfg: cfg, last: kind{network: NetworkHost}, filter: sync.OnceValues(compileFilter)}
+	r := &Runner{cfg: cfg, last: kind{network: NetworkHost}}
 	r.groups = newGroups(cfg.CgroupParent)
-	err := makeStubDir(cfg.StubDir)
+	var plain Privileges
+	var err error
+	if r.last.privileges, err = plain.resolve(NetworkHost); err != nil {
+		return nil, err
+	}
+	err = makeStubDir(cfg.StubDir)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +138,7 @@ func (r *Runner) surplus() *process {
 	return p
 }
 
-func (p *process) fits(k kind) bool { return p.network == k.network && p.limits == k.limits }
+func (p *process) fits(k kind) bool { return p.kind == k }
 
 // take gives a spare that fits, or starts a child.
 func (r *Runner) take(k kind) (*process, error) {
@@ -156,7 +162,7 @@ func (r *Runner) take(k kind) (*process, error) {
 // start starts a child of a kind, in a cgroup if it has limits: moving a process between cgroups costs milliseconds, which the
 // previous step hides.
 func (r *Runner) start(k kind) (*process, error) {
-	filter, err := r.filter()
+	filter, err := r.filters.of(k.privileges)
 	if err != nil {
 		return nil, setupError("compile seccomp filter", "", err)
 	}
@@ -164,11 +170,11 @@ func (r *Runner) start(k kind) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.spawner.spawn(k.network, prepFrame{Network: k.network, Cgroups: dirs, Filter: filter})
+	p, err := r.spawner.spawn(k.network, prepFrame{Network: k.network, Cgroups: dirs, Filter: filter, Privileges: k.privileges})
 	if err != nil {
 		return nil, err
 	}
-	p.limits = k.limits
+	p.kind = k
 	if k.limits.Any() {
 		if p.group, err = r.groups.create(k.limits, p.proc.Pid); err != nil {
 			p.kill()
@@ -189,7 +195,11 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 		return Result{}, context.Cause(ctx)
 	}
 	// The child starts up while we mount.
-	p, err := r.take(kind{s.Network, s.Limits})
+	privileges, err := s.resolve(s.Network)
+	if err != nil {
+		return Result{}, &SetupError{Op: "check step", Kind: ErrInvalid, Detail: err.Error()}
+	}
+	p, err := r.take(kind{s.Network, s.Limits, privileges})
 	if err != nil {
 		return Result{}, err
 	}
@@ -500,8 +510,6 @@ func (s *Spec) check() error {
 		return &SetupError{Op: "check step", Kind: ErrInvalid, Detail: fmt.Sprintf(format, args...)}
 	}
 	switch {
-	case s.Insecure:
-		return &SetupError{Op: "check step", Kind: ErrUnsupported, Detail: "security mode insecure"}
 	case len(s.Args) == 0 || s.Args[0] == "":
 		return bad("the command is empty")
 	case s.Network != NetworkHost && s.Network != NetworkNone:

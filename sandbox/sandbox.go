@@ -49,7 +49,7 @@ type Spec struct {
 	ShmSize  int64   // bytes of /dev/shm; 0 is 64 MiB
 	Rlimits  []Rlimit
 	Limits   Limits
-	Insecure bool // refused: ErrUnsupported
+	Privileges
 
 	Stdin          io.Reader // nil is /dev/null
 	Stdout, Stderr io.Writer // each is written by one goroutine; nil discards

@@ -15,8 +15,7 @@ import (
 // process is a child from its start to its end.
 type process struct {
 	proc    *os.Process
-	network string
-	limits  Limits
+	kind    kind
 	group   *group // where limits were known at the start
 	control *os.File
 	stdout  *os.File
@@ -98,7 +97,7 @@ func (s *spawner) close() error {
 }
 
 func (s *spawner) start(req spawnRequest) (*process, error) {
-	p := &process{network: req.network, ended: make(chan struct{})}
+	p := &process{ended: make(chan struct{})}
 	files, err := p.open()
 	defer func() {
 		for _, f := range files {

@@ -21,9 +21,10 @@ import (
 const orderTerm = 'T'
 
 type prepFrame struct {
-	Network string
-	Cgroups []cgroupDir
-	Filter  []byte // the seccomp program, as struct sock_filter
+	Network    string
+	Cgroups    []cgroupDir
+	Filter     []byte // the seccomp program, as struct sock_filter; none: no filter
+	Privileges privileges
 }
 
 // cgroupDir is a directory of a cgroup hierarchy to be shown read-only below /sys/fs/cgroup. Name is empty for version 2.
