@@ -351,7 +351,7 @@ func TestFailures(t *testing.T) {
 		{"an unknown user", baseDockerfile + "USER nobody\nRUN id\n", nil, 1, []string{"Dockerfile:5", "nobody"}},
 		{"a network that must be allowed", baseDockerfile + "RUN --network=host id\n", nil, 5, []string{"Dockerfile:4", "--allow"}},
 		{"an unreachable URL", "FROM scratch\nADD http://127.0.0.1:1/x /x\n", nil, 4, []string{"Dockerfile:2", "127.0.0.1:1", "refused"}},
-		{"what is not supported yet", "FROM scratch\nRUN --security=insecure [\"/x\"]\n", []string{"--allow", "security.insecure"}, 2, []string{"Dockerfile:2", "not supported yet"}},
+		{"what must be allowed", "FROM scratch\nRUN --security=insecure [\"/x\"]\n", nil, 5, []string{"Dockerfile:2", "--allow security.insecure"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, tc.dockerfile, map[string]string{"a": "1", "secret.txt": "s", ".dockerignore": "secret*\n"})

@@ -73,6 +73,8 @@ type RunOptions struct {
 	DNS           []string
 	DNSSearch     []string
 	DNSOptions    []string
+	DNSNone       bool // the image's /etc/resolv.conf is left
+	NoHosts       bool // the image's /etc/hosts is left
 	Hostname      string
 	ShmSize       int64 // bytes; 0: 64 MiB
 	Ulimits       []Ulimit
@@ -88,6 +90,13 @@ type RunOptions struct {
 	CgroupParent  string
 	BestEffort    bool // a limit that cannot be set is a notice, not an error
 	NetworkStrict bool
+
+	// Security of steps that are not insecure by RUN --security.
+	CapAdd          []string // NET_ADMIN, CAP_NET_ADMIN or ALL
+	CapDrop         []string // in the same form; wins over CapAdd
+	NoNewPrivileges bool
+	SeccompNone     bool
+	Seccomp         string // a profile in Docker's form, the text itself
 }
 
 // Ulimit is one --ulimit: -1 is unlimited.

@@ -3,11 +3,9 @@ package builder
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -52,19 +50,7 @@ func (sr *stageRun) runKey(ctx context.Context, s state, r *stages.Run, mounts *
 	for _, f := range r.Files {
 		k.Add("heredoc:"+f.Name, f.Data)
 	}
-	for _, h := range opt.AddHosts {
-		name, _, _ := strings.Cut(h, ":")
-		k.Add("host:" + name)
-	}
-	for _, u := range opt.Ulimits {
-		k.Add("ulimit:"+u.Name, strconv.FormatInt(u.Soft, 10), strconv.FormatInt(u.Hard, 10))
-	}
-	if opt.Hostname != "" {
-		k.Add("hostname", opt.Hostname)
-	}
-	if opt.ShmSize != 0 {
-		k.Add("shm-size", strconv.FormatInt(opt.ShmSize, 10))
-	}
+	opt.addTo(k)
 	if err := mounts.addTo(ctx, k); err != nil {
 		return cache.Key{}, err
 	}
@@ -78,9 +64,6 @@ func (sr *stageRun) networkMode(r *stages.Run) string {
 
 // execRun runs the command in the sandbox on the new layer.
 func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, mounts *mountSet, work *snapshot.Work) (usageOf, error) {
-	if step.Run.Security == "insecure" {
-		return usageOf{}, usage{errors.New("RUN --security=insecure is not supported yet")}
-	}
 	select {
 	case sr.jobs <- struct{}{}:
 		defer func() { <-sr.jobs }()
@@ -109,24 +92,16 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, mounts *moun
 }
 
 func (sr *stageRun) spec(r *stages.Run, log *stepLog) sandbox.Spec {
-	opt := &sr.opt.Run
 	spec := sandbox.Spec{
-		Args: r.Args, Env: sr.environment(r), Dir: r.Dir, User: r.User, Hostname: opt.Hostname,
-		Network: sr.network(r), ShmSize: opt.ShmSize, Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
-		Limits: limitsOf(opt),
+		Args: r.Args, Env: sr.environment(r), Dir: r.Dir, User: r.User,
+		Network: sr.network(r), Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
 	}
-	for _, h := range opt.AddHosts {
-		name, ip, _ := strings.Cut(h, ":")
-		spec.Hosts = append(spec.Hosts, ip+" "+name)
-	}
-	for _, u := range opt.Ulimits {
-		spec.Rlimits = append(spec.Rlimits, sandbox.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	sr.opt.Run.shape(&spec)
+	if r.Security == "insecure" {
+		spec.Privileges = sandbox.Privileges{Insecure: true}
 	}
 	for _, f := range r.Files {
 		spec.Mounts = append(spec.Mounts, sandbox.Mount{Type: "file", Target: "/dev/pipes/" + f.Name, Data: []byte(f.Data), Mode: 0o755, ReadOnly: true})
-	}
-	if resolv := resolvConf(opt); resolv != "" {
-		spec.Resolv = &resolv
 	}
 	return spec
 }
@@ -159,38 +134,6 @@ func (sr *stageRun) network(r *stages.Run) string {
 		sr.notice("RUN steps use the host's network (--network=none gives them none)")
 	}
 	return "host"
-}
-
-func resolvConf(opt *RunOptions) string {
-	if len(opt.DNS)+len(opt.DNSSearch)+len(opt.DNSOptions) == 0 {
-		return ""
-	}
-	var text strings.Builder
-	if len(opt.DNSSearch) > 0 {
-		fmt.Fprintf(&text, "search %s\n", strings.Join(opt.DNSSearch, " "))
-	}
-	for _, server := range opt.DNS {
-		fmt.Fprintf(&text, "nameserver %s\n", server)
-	}
-	if len(opt.DNSOptions) > 0 {
-		fmt.Fprintf(&text, "options %s\n", strings.Join(opt.DNSOptions, " "))
-	}
-	return text.String()
-}
-
-func limitsOf(opt *RunOptions) sandbox.Limits {
-	l := sandbox.Limits{
-		MemoryBytes: opt.MemoryBytes, MemorySwap: opt.MemorySwap, CPUShares: opt.CPUShares, CPUPeriod: opt.CPUPeriod, CPUQuota: opt.CPUQuota,
-		CpusetCPUs: opt.CpusetCPUs, CpusetMems: opt.CpusetMems, PidsLimit: opt.PidsLimit,
-	}
-	if opt.CPUs > 0 {
-		const period = 100000 // microseconds, the kernel's default (FEATURES G14)
-		if l.CPUPeriod == 0 {
-			l.CPUPeriod = period
-		}
-		l.CPUQuota = int64(opt.CPUs * float64(l.CPUPeriod))
-	}
-	return l
 }
 
 // runError words a command that failed.

@@ -185,3 +185,52 @@ func TestRunFailures(t *testing.T) {
 		})
 	}
 }
+
+func TestB29G12_InsecureSteps(t *testing.T) {
+	p := newShellProject(t, "FROM base\nRUN --security=insecure mkdir /m && mount -t tmpfs none /m && echo mounted && umount /m && rmdir /m\n"+
+		"RUN mount -t tmpfs none /tmp 2>&1 | grep -o 'denied\\|permitted'\nRUN --security=sandbox echo sandbox", nil)
+	var refused *Error
+	if _, err := p.build(); !errors.As(err, &refused) || refused.Category != CategoryUnsafe || !strings.Contains(refused.Hint, "--allow security.insecure") {
+		t.Fatal(err)
+	}
+	p.opt.Allow = []string{"security.insecure"}
+	if got := p.added(); got != "" {
+		t.Errorf("in the layers: %s", got)
+	}
+	if got := p.output(); got != "mounted\npermitted\nsandbox\n" && got != "mounted\ndenied\nsandbox\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestI3_SecurityIsInTheKey(t *testing.T) {
+	p := newShellProject(t, "FROM base\nRUN --security=sandbox true", nil)
+	seen := map[string]string{}
+	key := func(name string) {
+		t.Helper()
+		res, err := p.build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := string(res.Steps[len(res.Steps)-1].Key)
+		if other, twice := seen[last]; twice {
+			t.Errorf("%s and %s have one key", name, other)
+		}
+		seen[last] = name
+	}
+	key("default")
+	p.opt.Run.CapDrop = []string{"MKNOD"}
+	key("dropped capability")
+	p.opt.Run.CapDrop, p.opt.Run.CapAdd = nil, []string{"MKNOD"}
+	key("added capability")
+	p.opt.Run = RunOptions{NoNewPrivileges: true}
+	key("no new privileges")
+	p.opt.Run = RunOptions{SeccompNone: true}
+	key("no filter")
+	p.opt.Run = RunOptions{NoHosts: true}
+	key("no hosts")
+	p.opt.Run = RunOptions{Seccomp: `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["swapon"],"action":"SCMP_ACT_ERRNO"}]}`}
+	key("filter")
+	p.write("Dockerfile", shellBase+"FROM base\nRUN --security=insecure true")
+	p.opt.Run, p.opt.Allow = RunOptions{}, []string{"security.insecure"}
+	key("insecure")
+}

@@ -62,9 +62,10 @@ func (bd *build) runImage(ctx context.Context, text string, argv []string) (_ in
 	}
 	log := newStepLog(bd.em, nil)
 	spec := sandbox.Spec{
-		Args: argv, Env: config.Env, Dir: config.WorkingDir, User: config.User, Network: "host", Hostname: bd.opt.Run.Hostname,
-		Stdout: log.writer("stdout"), Stderr: log.writer("stderr"), Limits: limitsOf(&bd.opt.Run), ShmSize: bd.opt.Run.ShmSize,
+		Args: argv, Env: config.Env, Dir: config.WorkingDir, User: config.User, Network: "host",
+		Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
 	}
+	bd.opt.Run.shape(&spec)
 	if bd.opt.Run.Network == "none" {
 		spec.Network = "none"
 	}

@@ -28,8 +28,46 @@ func hostsFile(hostname string, extra []string) []byte {
 }
 
 // resolvFile makes the step's /etc/resolv.conf from the host's. With the host's network it is the same. Otherwise name servers
-// on the host's loopback cannot be reached: they are left out.
-func resolvFile(network string, notice func(string)) ([]byte, error) {
+// on the host's loopback cannot be reached: they are left out. What was asked for replaces its part of it.
+func resolvFile(network string, dns *DNS, notice func(string)) ([]byte, error) {
+	if len(dns.Servers) > 0 && len(dns.Search) > 0 && len(dns.Options) > 0 {
+		return dns.apply(nil), nil
+	}
+	if len(dns.Servers) > 0 {
+		network = NetworkHost // the host's servers do not matter
+	}
+	data, err := hostResolvFor(network, notice)
+	if err != nil {
+		return nil, err
+	}
+	return dns.apply(data), nil
+}
+
+// apply replaces lines of resolv.conf(5).
+func (d *DNS) apply(data []byte) []byte {
+	replaced := map[string]bool{
+		"nameserver": len(d.Servers) > 0, "search": len(d.Search) > 0, "domain": len(d.Search) > 0, "options": len(d.Options) > 0,
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(data)) {
+		word, _, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(line, "\t", " ")), " ")
+		if !replaced[word] {
+			b.WriteString(strings.TrimSuffix(line, "\n") + "\n")
+		}
+	}
+	for _, server := range d.Servers {
+		fmt.Fprintf(&b, "nameserver %s\n", server)
+	}
+	if len(d.Search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(d.Search, " "))
+	}
+	if len(d.Options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(d.Options, " "))
+	}
+	return []byte(b.String())
+}
+
+func hostResolvFor(network string, notice func(string)) ([]byte, error) {
 	data, err := readBounded(hostResolv)
 	if os.IsNotExist(err) { //nolint:forbidigo // a trusted host path
 		data, err = nil, nil

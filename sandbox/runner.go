@@ -399,19 +399,21 @@ func (r *Runner) etcMounts(s *Spec) ([]wireMount, error) {
 	if hostname == "" {
 		hostname = defaultHostname
 	}
-	var resolv []byte
-	if s.Resolv != nil {
-		resolv = []byte(*s.Resolv)
-	} else {
-		var err error
-		if resolv, err = resolvFile(s.Network, r.cfg.Notice); err != nil {
-			return nil, setupError("read", hostResolv, err)
-		}
-	}
 	file := func(path string, data []byte) wireMount {
 		return wireMount{FD: -1, Target: []byte(path), IsFile: true, NoFollow: true, NoExec: true, Data: data, Mode: 0o644}
 	}
-	return []wireMount{file("/etc/hosts", hostsFile(hostname, s.Hosts)), file("/etc/resolv.conf", resolv)}, nil
+	var mounts []wireMount
+	if !s.NoHosts {
+		mounts = append(mounts, file("/etc/hosts", hostsFile(hostname, s.Hosts)))
+	}
+	if s.DNS.None {
+		return mounts, nil
+	}
+	resolv, err := resolvFile(s.Network, &s.DNS, r.cfg.Notice)
+	if err != nil {
+		return nil, setupError("read", hostResolv, err)
+	}
+	return append(mounts, file("/etc/resolv.conf", resolv)), nil
 }
 
 func wireOf(m *Mount) (wireMount, int, error) {
@@ -540,6 +542,13 @@ func (s *Spec) check() error {
 	for _, line := range s.Hosts {
 		if strings.ContainsAny(line, "\n\r") || !strings.Contains(line, " ") {
 			return bad("host entry %q is not \"address name\"", line)
+		}
+	}
+	for _, list := range [][]string{s.DNS.Servers, s.DNS.Search, s.DNS.Options} {
+		for _, word := range list {
+			if word == "" || strings.ContainsAny(word, " \t\n\r\x00") {
+				return bad("%q is not a word of resolv.conf", word)
+			}
 		}
 	}
 	for _, l := range s.Rlimits {

@@ -45,8 +45,9 @@ type Spec struct {
 	Mounts   []Mount // applied in this order
 	Network  string  // "host" or "none"
 	Hosts    []string
-	Resolv   *string // content of /etc/resolv.conf; nil: made from the host's
-	ShmSize  int64   // bytes of /dev/shm; 0 is 64 MiB
+	NoHosts  bool // the image's own /etc/hosts is left in place
+	DNS      DNS
+	ShmSize  int64 // bytes of /dev/shm; 0 is 64 MiB
 	Rlimits  []Rlimit
 	Limits   Limits
 	Privileges
@@ -55,6 +56,12 @@ type Spec struct {
 	Stdout, Stderr io.Writer // each is written by one goroutine; nil discards
 	SecretEnv      []string  // K=V, appended last, never shown
 	ReadOnlyRoot   bool
+}
+
+// DNS changes /etc/resolv.conf, which is made from the host's: what is not empty replaces that part of it.
+type DNS struct {
+	Servers, Search, Options []string
+	None                     bool // the image's own file is left in place
 }
 
 // Mount is one more mount of a step.

@@ -185,10 +185,9 @@ func TestG5G6G7_EtcFilesAndHostname(t *testing.T) {
 	f := newFixture(t, Config{})
 	s := f.spec(t, "hostname; cat /etc/hosts /etc/resolv.conf; echo x > /etc/hosts; rm /etc/resolv.conf; true")
 	s.Hosts = []string{"10.0.0.1 db", "::2 six"}
-	resolv := "nameserver 192.0.2.1\n"
-	s.Resolv, s.Hostname = &resolv, "box"
+	s.DNS, s.Hostname = DNS{Servers: []string{"192.0.2.1"}, Search: []string{"a.test", "b.test"}, Options: []string{"ndots:2"}}, "box"
 	out, _ := f.sh(t, s)
-	want := "box\n127.0.0.1\tlocalhost box\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.1\tdb\n::2\tsix\nnameserver 192.0.2.1\n"
+	want := "box\n127.0.0.1\tlocalhost box\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.1\tdb\n::2\tsix\nnameserver 192.0.2.1\nsearch a.test b.test\noptions ndots:2\n"
 	if !strings.HasPrefix(out, want) || !strings.Contains(out, "Read-only file system") || !strings.Contains(out, "busy") {
 		t.Errorf("%q", out)
 	}
@@ -205,12 +204,45 @@ func TestG5_LinkInPlaceOfEtcFileIsCovered(t *testing.T) {
 	must(t, os.Symlink("/tmp/hosts", filepath.Join(f.lower, "etc/hosts")))
 	must(t, os.WriteFile(filepath.Join(f.lower, "tmp/hosts"), []byte("image"), 0o644))
 	s := f.spec(t, "grep -c localhost /etc/hosts; cat /etc/resolv.conf /tmp/hosts")
-	resolv := "options x\n"
-	s.Resolv = &resolv
-	if out, _ := f.sh(t, s); out != "2\noptions x\nimage" {
+	s.DNS = DNS{Servers: []string{"192.0.2.1"}, Search: []string{"."}, Options: []string{"x"}}
+	if out, _ := f.sh(t, s); out != "2\nnameserver 192.0.2.1\nsearch .\noptions x\nimage" {
 		t.Errorf("%q", out)
 	}
 	assertUpperEmpty(t, s)
+}
+
+func TestG5G6_TheImagesOwnFilesAreLeft(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, Config{})
+	must(t, os.WriteFile(filepath.Join(f.lower, "etc/hosts"), []byte("hosts of the image\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(f.lower, "etc/resolv.conf"), []byte("resolver of the image\n"), 0o644))
+	s := f.spec(t, "cat /etc/hosts /etc/resolv.conf; echo more >> /etc/hosts")
+	s.NoHosts, s.DNS = true, DNS{None: true}
+	if out, _ := f.sh(t, s); out != "hosts of the image\nresolver of the image\n" {
+		t.Errorf("%q", out)
+	}
+	if got := tree(t, s.Upper); got != "etc etc/hosts" {
+		t.Errorf("what the step wrote is not in its layer: %s", got)
+	}
+}
+
+func TestG6_EachPartOfTheResolverIsReplacedByItself(t *testing.T) {
+	t.Parallel()
+	const host = "# made by hand\ndomain old.test\nnameserver\t192.0.2.1\nsearch old.test\noptions ndots:5"
+	for _, tc := range []struct {
+		name string
+		dns  DNS
+		want string
+	}{
+		{"nothing", DNS{}, host + "\n"},
+		{"servers", DNS{Servers: []string{"::1", "192.0.2.9"}}, "# made by hand\ndomain old.test\nsearch old.test\noptions ndots:5\nnameserver ::1\nnameserver 192.0.2.9\n"},
+		{"search", DNS{Search: []string{"a", "b"}}, "# made by hand\nnameserver\t192.0.2.1\noptions ndots:5\nsearch a b\n"},
+		{"options", DNS{Options: []string{"rotate"}}, "# made by hand\ndomain old.test\nnameserver\t192.0.2.1\nsearch old.test\noptions rotate\n"},
+	} {
+		if got := string(tc.dns.apply([]byte(host))); got != tc.want {
+			t.Errorf("%s: %q", tc.name, got)
+		}
+	}
 }
 
 func TestResolvFromHost(t *testing.T) {
@@ -563,7 +595,8 @@ func TestInvalidSpecs(t *testing.T) {
 		change func(*Spec)
 		want   error
 	}{
-		{"insecure", func(s *Spec) { s.Insecure = true }, ErrUnsupported},
+		{"two filters", func(s *Spec) { s.Unconfined, s.Seccomp = true, "{}" }, ErrInvalid},
+		{"filter without rules", func(s *Spec) { s.Seccomp = "{}" }, ErrInvalid},
 		{"bridge network", func(s *Spec) { s.Network = "bridge" }, ErrUnsupported},
 		{"no network", func(s *Spec) { s.Network = "" }, ErrUnsupported},
 		{"no command", func(s *Spec) { s.Args = nil }, ErrInvalid},

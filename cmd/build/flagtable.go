@@ -116,7 +116,6 @@ func whatFlags() []flagSpec {
 		{name: "jobs", kind: kindString, arg: "N", text: "RUN steps at a time (default the number of CPUs)"},
 		{name: "secret", kind: kindList, arg: "id=ID[,src=FILE|env=VAR]", text: "secret for RUN --mount=type=secret"},
 		{name: "ssh", kind: kindList, arg: "ID[=SOCKET]", text: "SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)"},
-		{name: "allow", kind: kindList, arg: "ENTITLEMENT", text: "let steps have more: network.host or security.insecure"},
 		{name: "label", kind: kindList, arg: "KEY=VALUE", text: "label of the image"},
 		{name: "source-date-epoch", kind: kindString, arg: "SECONDS", text: "time of everything the build makes (default $SOURCE_DATE_EPOCH)"},
 		{name: "timestamp", kind: kindString, arg: "SECONDS", text: "the same as --source-date-epoch"},
@@ -147,13 +146,18 @@ func resultFlags() []flagSpec {
 // runFlags shape and limit the RUN steps, and the process of gobuild run.
 func runFlags() []flagSpec {
 	return []flagSpec{
+		{name: "allow", kind: kindList, arg: "ENTITLEMENT", text: "let steps have more: network.host, security.insecure, device or device=NAME"},
 		{name: "network", kind: kindString, arg: "MODE", text: "network of RUN steps: default, host or none", decide: networkVerdict},
 		{name: "network-strict", kind: kindBool, text: "fail rather than fall back to the host's network"},
 		{name: "http-proxy", kind: kindBool, text: "give RUN steps the proxy variables of the environment"},
 		{name: "add-host", kind: kindList, arg: "NAME:IP", text: "line of /etc/hosts in RUN steps", decide: addHostVerdict},
-		{name: "dns", kind: kindList, arg: "IP", text: "name server in RUN steps", decide: anyOf([]string{"none"}, later, yes, "leave it out, or name a server", "")},
+		{name: "dns", kind: kindList, arg: "IP", text: "name server in RUN steps; none leaves the image's /etc/resolv.conf"},
 		{name: "dns-search", kind: kindList, arg: "DOMAIN", text: "search domain in RUN steps"},
 		{name: "dns-option", kind: kindList, arg: "OPTION", text: "resolver option in RUN steps"},
+		{name: "no-hosts", kind: kindBool, text: "leave the image's /etc/hosts in RUN steps"},
+		{name: "cap-add", kind: kindList, arg: "CAPABILITY", text: "capability that RUN steps have beside the default ones, or ALL; some need --allow security.insecure"},
+		{name: "cap-drop", kind: kindList, arg: "CAPABILITY", text: "capability that RUN steps do not have, or ALL"},
+		{name: "security-opt", kind: kindList, arg: "OPTION", text: "no-new-privileges; seccomp=FILE or seccomp=unconfined with --allow security.insecure", decide: securityOptVerdict},
 		{name: "hostname", kind: kindString, arg: "NAME", text: "host name in RUN steps (default buildkitsandbox)"},
 		{name: "shm-size", kind: kindString, arg: "SIZE", text: "size of /dev/shm (default 64m)"},
 		{name: "ulimit", kind: kindList, arg: "NAME=SOFT[:HARD]", text: "resource limit of RUN steps, e.g. nofile=1024"},

@@ -1,5 +1,7 @@
 package main
 
+import "strings"
+
 // Rows of flags that are to come: a switch, one value, several values.
 func laterBool(name, text string) flagSpec {
 	return flagSpec{name: name, kind: kindBool, does: later, text: text, decide: laterUnlessFalse(text)}
@@ -32,7 +34,6 @@ func laterDockerFlags() []flagSpec {
 		{name: "sbom", kind: kindString, does: later, text: noAttestation, decide: laterUnlessFalse(noAttestation)},
 		laterBool("squash", useOneRun),
 		laterBool("squash-all", useOneRun),
-		{name: "security-opt", kind: kindList, does: later, text: "the default profile is used", decide: securityOptVerdict},
 		laterList("policy", "there are no source policies; pin bases by digest"),
 	}
 }
@@ -43,8 +44,6 @@ func laterBuildahFlags() []flagSpec {
 		laterBool("all-platforms", "build one platform at a time"),
 		laterString("os-version", "it is taken from the base image"),
 		laterList("os-feature", "it is taken from the base image"),
-		laterList("cap-add", "every step has the default capabilities"),
-		laterList("cap-drop", "every step has the default capabilities"),
 		laterString("cert-dir", "use --ca FILE"),
 		laterString("compression-format", useCompression),
 		laterString("compression-level", useCompression),
@@ -70,8 +69,6 @@ func laterBuildahFlags() []flagSpec {
 		laterString("logfile", "redirect standard error"),
 		laterBool("logsplit", "redirect standard error"),
 		laterString("manifest", "build one platform at a time"),
-		laterBool("no-hostname", "use --hostname"),
-		laterBool("no-hosts", "use --add-host"),
 		laterBool("omit-history", "the history is part of the image"),
 		laterString("retry", "requests are tried five times"),
 		laterString("retry-delay", "requests are tried again with growing delays"),
@@ -138,8 +135,15 @@ func isolationVerdict(v string) (verdict, string) {
 }
 
 func securityOptVerdict(v string) (verdict, string) {
-	if hasAnyPrefix(v, "seccomp", "apparmor", "label", "no-new-privileges") {
-		return later, "the default profile is used"
+	key, value, _ := strings.Cut(strings.Replace(v, ":", "=", 1), "=")
+	switch key {
+	case "seccomp", "no-new-privileges":
+		return yes, ""
+	case "apparmor", "label":
+		if value == "unconfined" || value == "disable" {
+			return noop, "steps have no " + key + " confinement"
+		}
+		return no, "steps are not labelled; leave it out"
 	}
 	return noop, "it has no meaning for a build"
 }
@@ -172,6 +176,7 @@ func noopFlags() []flagSpec {
 		s("storage-driver", noStorage),
 		s("signature-policy", "images are checked by digest"),
 		b("stage-labels", "labels of a stage are kept in it"),
+		b("no-hostname", "no /etc/hostname is made in steps"),
 		b("save-stages", "every stage is kept in the cache"),
 		b("no-push", "nothing is pushed without --push"),
 	}

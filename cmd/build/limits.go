@@ -12,6 +12,9 @@ const (
 	// maxArgFile bounds a --build-arg-file.
 	maxArgFile = 1 << 20
 
+	// maxSeccomp bounds a system call filter: Docker's own has 20 KiB.
+	maxSeccomp = 1 << 20
+
 	// maxToolWait bounds the question whether docker or podman works here: a daemon that hangs does not.
 	maxToolWait = 15 * time.Second
 

@@ -298,25 +298,6 @@ func (a *app) fillFiles(opt *builder.Options, f flags) error {
 	return err
 }
 
-func (a *app) fillAllow(opt *builder.Options, f flags) error {
-	known := []string{"network.host", "security.insecure"}
-	for _, e := range splitLists(f.list("allow")) {
-		switch {
-		case e == known[0], e == known[1]:
-			opt.Allow = append(opt.Allow, e)
-		case e == "device", hasAnyPrefix(e, "device="), hasAnyPrefix(e, "fs", "ssh"):
-			return hint(usagef("--allow=%s is not supported yet", e), "leave it out: nothing asks for it")
-		default:
-			err := usagef("--allow=%s: unknown entitlement", e)
-			if near := nearest(e, known); near != "" {
-				return hint(err, "did you mean "+near+"?")
-			}
-			return hint(err, "the entitlements are "+strings.Join(known, " and "))
-		}
-	}
-	return nil
-}
-
 // fillTags checks the names and completes them: a name without a tag gets latest (FEATURES K8).
 func (a *app) fillTags(opt *builder.Options, f flags) error {
 	seen := map[string]bool{}

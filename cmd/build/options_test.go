@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -261,12 +263,64 @@ func TestC12_NamedContexts(t *testing.T) {
 
 func TestN2_Allow(t *testing.T) {
 	t.Parallel()
-	opt, err := options(t, nil, "--allow", "network.host,security.insecure")
-	if err != nil || len(opt.Allow) != 2 {
+	opt, err := options(t, nil, "--allow", "network.host,security.insecure", "--allow", "device=/dev/kvm", "--allow=device,fs.read=/a,fs.write=/b,fs=*,ssh")
+	if want := []string{"network.host", "security.insecure", "device=/dev/kvm", "device"}; err != nil || !slices.Equal(opt.Allow, want) {
 		t.Fatalf("%q, %v", opt.Allow, err)
 	}
-	for arg, text := range map[string]string{"network.hots": "did you mean network.host", "device=/dev/kvm": "not supported yet", "fs.read=/": "not supported yet", "everything": "entitlements are"} {
+	for arg, text := range map[string]string{
+		"network.hots": "did you mean network.host", "device=": "want device=NAME", "fs.read": "want fs.read=NAME", "everything": "entitlements are network.host",
+		"security.insecure=yes": "has no value", "devices=x": "did you mean device",
+	} {
 		_, err := options(t, nil, "--allow", arg)
+		wantUsage(t, err, text)
+	}
+}
+
+func TestG11_Capabilities(t *testing.T) {
+	t.Parallel()
+	opt, err := options(t, nil, "--cap-add=CAP_SYS_NICE,chown", "--cap-add=SYS_NICE", "--cap-drop=all")
+	if err != nil || !slices.Equal(opt.Run.CapAdd, []string{"CHOWN", "SYS_NICE"}) || !slices.Equal(opt.Run.CapDrop, []string{"ALL"}) {
+		t.Errorf("%+v, %v", opt.Run, err)
+	}
+	if opt, err := options(t, nil, "--cap-add=SYS_ADMIN", "--allow=security.insecure"); err != nil || len(opt.Run.CapAdd) != 1 {
+		t.Errorf("%+v, %v", opt.Run, err)
+	}
+	for arg, text := range map[string]string{
+		"--cap-add=SYS_ADMIN": "add --allow security.insecure", "--cap-add=ALL": "add --allow security.insecure", "--cap-add=FLY": `unknown capability "FLY"`, "--cap-drop=FLY": "FLY",
+	} {
+		_, err := options(t, nil, arg)
+		wantUsage(t, err, text)
+	}
+}
+
+func TestG11_SecurityOptions(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "profile.json")
+	if err := os.WriteFile(file, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		args []string
+		want builder.RunOptions
+	}{
+		{[]string{"--security-opt=no-new-privileges"}, builder.RunOptions{NoNewPrivileges: true}},
+		{[]string{"--security-opt=no-new-privileges:false"}, builder.RunOptions{}},
+		{[]string{"--security-opt=seccomp=unconfined", "--allow=security.insecure"}, builder.RunOptions{SeccompNone: true}},
+		{[]string{"--security-opt", "seccomp:" + file, "--allow=security.insecure"}, builder.RunOptions{Seccomp: "{}"}},
+		{[]string{"--security-opt=seccomp=unconfined", "--security-opt=seccomp=default", "--allow=security.insecure"}, builder.RunOptions{}},
+		{[]string{"--no-hosts", "--dns=none"}, builder.RunOptions{NoHosts: true, DNSNone: true}},
+	} {
+		tc.want.Network = "default"
+		opt, err := options(t, nil, tc.args...)
+		if err != nil || !reflect.DeepEqual(opt.Run, tc.want) {
+			t.Errorf("%q: %+v, %v", tc.args, opt.Run, err)
+		}
+	}
+	for args, text := range map[string]string{
+		"--security-opt=no-new-privileges=maybe": "true or false", "--security-opt=seccomp=unconfined": "add --allow security.insecure",
+		"--allow=security.insecure --security-opt=seccomp=/no/such": "no such file", "--dns=none --dns=1.1.1.1": "excludes", "--no-hosts --add-host=a:1.1.1.1": "excludes",
+	} {
+		_, err := options(t, nil, strings.Fields(args)...)
 		wantUsage(t, err, text)
 	}
 }

@@ -20,6 +20,7 @@ func runOptions(f flags) (builder.RunOptions, error) {
 		BestEffort:    f.is("best-effort-limits"),
 		NetworkStrict: f.is("network-strict"),
 		Network:       f.str("network"),
+		NoHosts:       f.is("no-hosts"),
 	}
 	if opt.Network == "private" || opt.Network == "" {
 		opt.Network = "default"
@@ -27,7 +28,7 @@ func runOptions(f flags) (builder.RunOptions, error) {
 	if !validHostname(opt.Hostname) {
 		return opt, usagef("--hostname=%s: want a host name", opt.Hostname)
 	}
-	for _, fill := range []func(*builder.RunOptions, flags) error{fillHosts, fillDNS, fillUlimits, fillSizes, fillResources} {
+	for _, fill := range []func(*builder.RunOptions, flags) error{fillHosts, fillDNS, fillSecurity, fillUlimits, fillSizes, fillResources} {
 		if err := fill(&opt, f); err != nil {
 			return opt, err
 		}
@@ -68,6 +69,10 @@ func fillHosts(opt *builder.RunOptions, f flags) error {
 
 func fillDNS(opt *builder.RunOptions, f flags) error {
 	for _, d := range f.list("dns") {
+		if d == "none" {
+			opt.DNSNone = true
+			continue
+		}
 		addr, err := netip.ParseAddr(d)
 		if err != nil {
 			return usagef("--dns=%s: want an IP address", d)
@@ -80,6 +85,12 @@ func fillDNS(opt *builder.RunOptions, f flags) error {
 				return usagef("--%s=%s: want one word", name, v)
 			}
 		}
+	}
+	if opt.DNSNone && len(f.list("dns"))+len(opt.DNSSearch)+len(opt.DNSOptions) > 1 {
+		return usagef("--dns=none excludes other servers, --dns-search and --dns-option")
+	}
+	if opt.NoHosts && len(opt.AddHosts) > 0 {
+		return usagef("--no-hosts excludes --add-host")
 	}
 	return nil
 }
