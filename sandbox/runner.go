@@ -539,6 +539,19 @@ func (s *Spec) check() error {
 			return err
 		}
 	}
+	if err := s.checkNames(bad); err != nil {
+		return err
+	}
+	for _, l := range s.Rlimits {
+		if _, ok := rlimitNumber(l.Name); !ok {
+			return bad("unknown resource limit %q", l.Name)
+		}
+	}
+	return nil
+}
+
+// checkNames looks at what becomes lines of /etc/hosts and /etc/resolv.conf.
+func (s *Spec) checkNames(bad func(string, ...any) error) error {
 	for _, line := range s.Hosts {
 		if strings.ContainsAny(line, "\n\r") || !strings.Contains(line, " ") {
 			return bad("host entry %q is not \"address name\"", line)
@@ -549,11 +562,6 @@ func (s *Spec) check() error {
 			if word == "" || strings.ContainsAny(word, " \t\n\r\x00") {
 				return bad("%q is not a word of resolv.conf", word)
 			}
-		}
-	}
-	for _, l := range s.Rlimits {
-		if _, ok := rlimitNumber(l.Name); !ok {
-			return bad("unknown resource limit %q", l.Name)
 		}
 	}
 	return nil
