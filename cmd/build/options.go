@@ -39,8 +39,10 @@ func (a *app) buildOptions(f flags) (builder.Options, error) {
 	if opt.Jobs, err = jobs(f); err != nil {
 		return opt, err
 	}
-	opt.Run, err = runOptions(f)
-	return opt, err
+	if opt.Run, err = runOptions(f); err != nil {
+		return opt, err
+	}
+	return opt, a.heedBuildkitArgs(&opt)
 }
 
 func jobs(f flags) (int, error) {

@@ -1,0 +1,21 @@
+package main
+
+import "testing"
+
+func TestB10_BuildArgsOfTheWholeBuild(t *testing.T) {
+	t.Parallel()
+	opt, err := options(t, nil, "--hostname=flag", "--build-arg=BUILDKIT_SANDBOX_HOSTNAME=box", "--build-arg=BUILDKIT_INLINE_CACHE=0", "--build-arg=BUILDKIT_MULTI_PLATFORM=")
+	if err != nil || opt.Run.Hostname != "box" {
+		t.Errorf("host name %q, %v", opt.Run.Hostname, err)
+	}
+	for arg, want := range map[string]string{
+		"BUILDKIT_SANDBOX_HOSTNAME=a b":  "host name",
+		"BUILDKIT_INLINE_CACHE=1":        "--cache-to type=registry",
+		"BUILDKIT_INLINE_CACHE=perhaps":  "want true or false",
+		"BUILDKIT_MULTI_PLATFORM=true":   "not supported yet",
+		"BUILDKIT_MULTI_PLATFORM=maybe1": "want true or false",
+	} {
+		_, err := options(t, nil, "--build-arg="+arg)
+		wantUsage(t, err, want)
+	}
+}
