@@ -26,6 +26,9 @@ const bareName = "context"
 // unpackContext makes a folder of a context that is none: an archive, or a URL (FEATURES C8, C10, C11). From here on the
 // build sees that folder, and the text of the Dockerfile in it.
 func (bd *build) unpackContext(ctx context.Context) error {
+	if err := bd.fetchDockerfile(ctx); err != nil {
+		return err
+	}
 	switch {
 	case bd.opt.ContextTar != nil:
 		return bd.contextFromTar(ctx, bd.opt.ContextTar, "the archive on standard input", CategoryUsage)
@@ -36,6 +39,28 @@ func (bd *build) unpackContext(ctx context.Context) error {
 		return bd.contextFromGit(ctx, address)
 	}
 	return bd.contextFromURL(ctx, bd.opt.ContextURL)
+}
+
+// fetchDockerfile gets a Dockerfile that is named by its URL (FEATURES C2).
+func (bd *build) fetchDockerfile(ctx context.Context) error {
+	if bd.opt.DockerfileURL == "" {
+		return nil
+	}
+	rec, err := bd.fetchAtMost(ctx, bd.opt.DockerfileURL, "", maxDockerfile)
+	if err != nil {
+		return classify(fmt.Errorf("fetch the Dockerfile: %w", err), CategoryRemote)
+	}
+	f, err := bd.store.OpenVerified(ctx, rec.Digest)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	src, err := readFrom(f, rec.URL, rec.URL)
+	if err != nil {
+		return classify(err, CategoryUsage)
+	}
+	bd.opt.Dockerfile, bd.opt.DockerfileText = rec.URL, src.text
+	return nil
 }
 
 // gitAddress says whether a context is a git repository, and how git would write it (FEATURES C9).
@@ -59,22 +84,14 @@ func (bd *build) contextFromGit(ctx context.Context, address string) error {
 	if err != nil {
 		return classify(fmt.Errorf("build context: %w", err), CategoryRemote)
 	}
-	_, dir, err := bd.contextFolder()
-	if err != nil {
-		return err
-	}
-	all, err := bd.checkout(ctx, repo, dir)
+	dir, err := bd.gitFolder(ctx, repo)
 	if err != nil {
 		return classify(fmt.Errorf("build context: %w", err), CategoryRemote)
 	}
-	defer all.Close()
-	if err := noLinks(all, repo); err != nil {
-		return classify(fmt.Errorf("build context: %w", err), CategoryUsage)
-	}
-	bd.opt.Context = filepath.Join(all.File().Name(), repo.Subdir)
-	root, err := rootfs.Open(bd.opt.Context)
+	bd.opt.Context, bd.unpacked = dir, true
+	root, err := rootfs.Open(dir)
 	if err != nil {
-		return classify(usage{fmt.Errorf("build context %s: no folder %s", repo.Remote, repo.Subdir)}, CategoryUsage)
+		return err
 	}
 	defer root.Close()
 	return bd.takeDockerfile(root, repo.Remote)
@@ -103,28 +120,41 @@ func (bd *build) contextFromURL(ctx context.Context, url string) error {
 	return bd.contextFromText(f, rec)
 }
 
-// contextFromText is a URL that is the Dockerfile itself.
+// contextFromText is a URL that is a single file: the Dockerfile, unless that comes from elsewhere.
 func (bd *build) contextFromText(f *os.File, rec httpRecord) error {
-	if bd.opt.Dockerfile != "" || bd.opt.DockerfileText != nil {
-		return classify(usage{fmt.Errorf("build context %s is a Dockerfile itself, but -f names another", rec.URL)}, CategoryUsage)
+	_, dir, err := bd.contextFolder()
+	if err != nil {
+		return err
+	}
+	if err := writeBare(dir, f, rec); err != nil || bd.opt.DockerfileText != nil {
+		return err
+	}
+	if bd.opt.Dockerfile != "" {
+		bd.notice(fmt.Sprintf("-f %s means nothing here: the build context %s is one file, which is the Dockerfile", bd.opt.Dockerfile, rec.URL))
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
 	}
 	src, err := readFrom(f, rec.Name, rec.URL)
 	if err != nil {
 		return classify(err, CategoryUsage)
 	}
-	_, dir, err := bd.contextFolder()
+	bd.opt.Dockerfile, bd.opt.DockerfileText = rec.Name, src.text
+	return nil
+}
+
+// writeBare makes the only file of a folder that stands for a URL.
+func writeBare(dir string, f io.Reader, rec httpRecord) error {
+	name := filepath.Join(dir, bareName)
+	out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	name := filepath.Join(dir, bareName)
-	if err := os.WriteFile(name, src.text, 0o600); err != nil {
+	_, err = io.Copy(out, f)
+	if err = errors.Join(err, out.Close()); err != nil {
 		return err
 	}
-	if err := os.Chtimes(name, time.Time{}, rec.fileTime()); err != nil {
-		return err
-	}
-	bd.opt.Dockerfile, bd.opt.DockerfileText = rec.Name, src.text
-	return nil
+	return os.Chtimes(name, time.Time{}, rec.fileTime())
 }
 
 // contextFromTar unpacks an archive by the rules of ADD, as owned by 0:0.
@@ -161,6 +191,15 @@ func (bd *build) takeDockerfile(root *rootfs.Root, what string) error {
 
 // contextFolder makes the folder, which goes when the build ends, or when a later process sweeps.
 func (bd *build) contextFolder() (root *rootfs.Root, dir string, err error) {
+	if root, dir, err = bd.tempFolder(); err != nil {
+		return nil, "", err
+	}
+	bd.opt.Context, bd.unpacked = dir, true
+	return root, dir, nil
+}
+
+// tempFolder makes a folder that lives as long as the build.
+func (bd *build) tempFolder() (root *rootfs.Root, dir string, err error) {
 	work, err := bd.snapshots.New(nil)
 	if err != nil {
 		return nil, "", err
@@ -169,11 +208,8 @@ func (bd *build) contextFolder() (root *rootfs.Root, dir string, err error) {
 	bd.open = append(bd.open, discarding{work})
 	bd.mu.Unlock()
 	_, dir, _ = work.Dirs()
-	if root, err = work.Root(); err != nil {
-		return nil, "", err
-	}
-	bd.opt.Context, bd.unpacked = dir, true
-	return root, dir, nil
+	root, err = work.Root()
+	return root, dir, err
 }
 
 // discarding is a folder that closing removes.

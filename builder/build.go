@@ -36,8 +36,9 @@ type build struct {
 	background sync.WaitGroup // what close waits for
 	syncing    sync.Once      // the first step that runs makes former builds' layers durable
 
-	shared shares    // of --cache-from and --cache-to
-	rec    *recorder // of a Build, nil for what only looks
+	far    map[string]*remoteContext // named contexts that are fetched, by name
+	shared shares                    // of --cache-from and --cache-to
+	rec    *recorder                 // of a Build, nil for what only looks
 
 	mu    sync.Mutex
 	steps []StepResult
@@ -76,6 +77,7 @@ func (b *Builder) newBuild(opt Options) *build {
 	bd := &build{
 		Builder: b, opt: opt, em: newEmitter(opt.Progress, b.cfg.Now), begun: b.cfg.Now(),
 		bases: map[stages.BaseRef]*base{}, runs: map[int]*stageRun{}, jobs: make(chan struct{}, jobs),
+		far: map[string]*remoteContext{},
 	}
 	bd.pack = newPacker(bd)
 	return bd

@@ -41,7 +41,10 @@ func (b *Builder) Check(ctx context.Context, opt Options) (*CheckResult, error) 
 		return nil, classify(err, CategoryEnvironment)
 	}
 	defer leave()
-	if bd.src, err = readDockerfile(opt); err != nil {
+	if err := bd.unpackContext(ctx); err != nil {
+		return nil, classify(err, CategoryUsage)
+	}
+	if bd.src, err = readDockerfile(bd.opt); err != nil {
 		return nil, classify(err, CategoryUsage)
 	}
 	if bd.trees, err = openTrees(bd); err != nil {

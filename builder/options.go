@@ -18,12 +18,13 @@ type Options struct {
 	ContextURL      string            // a git repository; or http(s): an archive that is the context, or else the Dockerfile itself
 	Dockerfile      string            // path, inside an archive if the context is one; "" means Dockerfile, dockerfile or Containerfile in the context
 	DockerfileText  []byte            // when not nil, used in place of reading Dockerfile (its name is Dockerfile or "Dockerfile")
+	DockerfileURL   string            // http(s): the Dockerfile, wherever the context is
 	IgnoreFile      string            // --ignorefile; "" means <Dockerfile>.dockerignore, .dockerignore, .containerignore
 	Target          string            // stage name or index; "" is the last stage
 	BuildArgs       map[string]string // --build-arg
 	ProxyArgs       map[string]string // proxy variables for RUN; not part of keys (B9)
 	Labels          map[string]string // --label
-	Contexts        map[string]string // --build-context, values as given
+	Contexts        map[string]string // --build-context: name to folder, address, docker-image://, oci-layout:// or target:STAGE
 	Platform        string            // "" is the host's
 	Pull            PullPolicy
 	NoCache         bool

@@ -150,6 +150,11 @@ func (cp *copier) download(f *os.File, rec httpRecord) error {
 // fetchURL brings the bytes of a URL into the store. With a checksum that is there nobody is asked; otherwise the server
 // is, each time, whether what is there is still right.
 func (bd *build) fetchURL(ctx context.Context, url, checksum string) (httpRecord, error) {
+	return bd.fetchAtMost(ctx, url, checksum, 0)
+}
+
+// fetchAtMost is fetchURL with a bound of its own on what is sent.
+func (bd *build) fetchAtMost(ctx context.Context, url, checksum string, most int64) (httpRecord, error) {
 	key := httpKey(url, checksum)
 	lock, err := bd.cache.Lock(ctx, key, bd.waiting("fetching "+remote.Redact(url)))
 	if err != nil {
@@ -166,7 +171,7 @@ func (bd *build) fetchURL(ctx context.Context, url, checksum string) (httpRecord
 	}
 	in := &intake{store: bd.store, checksum: digest.Digest(checksum)}
 	defer in.abort()
-	req := remote.Request{URL: url, Open: in.open, Progress: bd.progressOf("fetch " + remote.Redact(url)), Waiting: func(why error, wait time.Duration) {
+	req := remote.Request{URL: url, Max: most, Open: in.open, Progress: bd.progressOf("fetch " + remote.Redact(url)), Waiting: func(why error, wait time.Duration) {
 		bd.notice(fmt.Sprintf("%s could not be fetched (%v): trying again in %s", remote.Redact(url), why, wait.Round(time.Second)))
 	}}
 	if have {

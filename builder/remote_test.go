@@ -499,6 +499,7 @@ func TestC10_ContextFromAURL(t *testing.T) {
 		{"/ctx.tgz", "", "f 0644 0:0 2"},
 		{"/ctx.tgz", "sub/D", "g 0644 0:0 2"},
 		{"/D", "", "context 0600 0:0 28"},
+		{"/D", "any/name", "context 0600 0:0 28"},
 	} {
 		p := newProject(t, "", nil)
 		for range 2 {
@@ -518,7 +519,6 @@ func TestC10_ContextFromAURL(t *testing.T) {
 		text       string
 	}{
 		{"/missing", "", CategoryRemote, "404 Not Found"},
-		{"/D", "sub/D", CategoryUsage, "a Dockerfile itself"},
 		{"/evil", "", CategoryUnsafe, "../x"},
 		{"/ctx.tgz", "none", CategoryUsage, "no Dockerfile in"},
 	} {
@@ -526,6 +526,53 @@ func TestC10_ContextFromAURL(t *testing.T) {
 		_, err := p.contextBuild(func(o *Options) { o.ContextURL, o.Dockerfile = w.URL+tc.path, tc.file })
 		wantCategory(t, err, tc.category, tc.text)
 		p.wantNoWork()
+	}
+}
+
+func TestC2_TheDockerfileFromElsewhere(t *testing.T) {
+	w := newWeb(t, map[string]string{
+		"/d/D": "FROM scratch\nCOPY f /\n", "/text": "not a Dockerfile\n", "/bare": "FROM scratch\nCOPY context /\n", "/bad": "FROM scratch\nRUNN x\n",
+		"/large": strings.Repeat("#", maxDockerfile+1), "/ctx.tar": tarball(t, "f", "22"), "/private": "-> http://10.0.0.1/x",
+	})
+	p := newProject(t, "no Dockerfile", map[string]string{"f": "1", "sub/.dockerignore": "f\n"})
+	p.opt.DockerfileURL = w.URL + "/d/D?token=hidden"
+	for range 2 {
+		if got, err := p.tree(); err != nil || got != "f 0644 0:0 1" {
+			t.Errorf("%v\n%s", err, got)
+		}
+	}
+	if asked, sent := w.counts(); asked != 2 || sent != 1 {
+		t.Errorf("asked %d times, sent %d", asked, sent)
+	}
+	for _, tc := range []struct {
+		name, url string
+		text      []byte
+		context   string
+		want      string
+	}{
+		{"an archive as the context", "/d/D", nil, "/ctx.tar", "f 0644 0:0 2"},
+		{"a file as the context", "/bare", nil, "/text", "context 0600 0:0 17"},
+		{"standard input, and a file as the context", "", []byte("FROM scratch\nCOPY context /\n"), "/text", "context 0600 0:0 17"},
+	} {
+		p := newProject(t, "", nil)
+		got, err := p.contextBuild(func(o *Options) {
+			o.ContextURL, o.DockerfileText = w.URL+tc.context, tc.text
+			if tc.url != "" {
+				o.DockerfileURL = w.URL + tc.url
+			}
+		})
+		if err != nil || got != tc.want {
+			t.Errorf("%s: %v\n%s", tc.name, err, got)
+		}
+	}
+	for path, want := range map[string]Category{"/none": CategoryRemote, "/large": CategoryUnsafe, "/private": CategoryUnsafe, "/text": CategoryUsage, "/bad": CategoryUsage} {
+		p := newProject(t, "", nil)
+		p.opt.DockerfileURL = w.URL + path + "?token=hidden"
+		_, err := p.build()
+		var e *Error
+		if wantCategory(t, err, want, ""); errors.As(err, &e) && want == CategoryUsage && e.File != w.URL+path || strings.Contains(err.Error(), "hidden") {
+			t.Errorf("%s: in %q: %v", path, e.File, err)
+		}
 	}
 }
 

@@ -18,7 +18,8 @@ import (
 type sourceTree struct {
 	bd   *build
 	dir  *buildcontext.Tree // directory contexts
-	st   state              // file systems, when dir is nil
+	far  *remoteContext     // contexts that are fetched
+	st   state              // file systems, when both are nil
 	view *rootfs.Root
 	tree *buildcontext.Tree
 
@@ -33,13 +34,13 @@ func (bd *build) openSource(ctx context.Context, src stages.Source) (*sourceTree
 	var err error
 	switch src.Kind {
 	case stages.SourceContext:
-		t.dir, err = bd.trees.get(src.Name)
+		t.dir, t.far, err = bd.contextTree(ctx, src.Name)
 	case stages.SourceStage:
 		t.st, err = bd.stateOf(ctx, src.Stage)
 	case stages.SourceImage:
 		b := bd.bases[src.Image]
 		if b.dir {
-			t.dir, err = bd.trees.get(src.Image.Context)
+			t.dir, t.far, err = bd.contextTree(ctx, src.Image.Context)
 		} else {
 			t.st = baseState(b)
 		}
@@ -62,8 +63,11 @@ func (t *sourceTree) close() {
 
 // open gives the tree itself, unpacking what is missing.
 func (t *sourceTree) open(ctx context.Context) (*buildcontext.Tree, error) {
-	if t.dir != nil {
+	switch {
+	case t.dir != nil:
 		return t.dir, nil
+	case t.far != nil:
+		return t.far.open(ctx)
 	}
 	if t.tree != nil {
 		return t.tree, nil
@@ -73,7 +77,7 @@ func (t *sourceTree) open(ctx context.Context) (*buildcontext.Tree, error) {
 		return nil, err
 	}
 	if view == nil {
-		if view, err = t.bd.emptyRoot(); err != nil {
+		if view, _, err = t.bd.tempFolder(); err != nil {
 			return nil, err
 		}
 	}
@@ -96,15 +100,23 @@ type contentFile struct {
 	Size   int64         `json:"size,omitempty"`
 }
 
-// contents digests what a query finds. For the file system of a stage or image it is remembered, so that a cached
-// build need not look into it.
+// lineage names the whole of what does not change under us.
+func (t *sourceTree) lineage() string {
+	if t.far != nil {
+		return t.far.identity
+	}
+	return t.st.lineage()
+}
+
+// contents digests what a query finds. For the file system of a stage or image, and for a commit or a file by URL, it is
+// remembered, so that a cached build need not look into it.
 func (t *sourceTree) contents(ctx context.Context, q buildcontext.Query) (contents, error) {
 	if t.dir != nil {
 		c, sel, d, err := digestOf(ctx, t.dir, q)
 		t.seen, t.digest = sel, d
 		return c, err
 	}
-	key := cache.NewKey("content").Add("lineage", t.st.lineage()).Add("paths", q.Paths...).Add("excludes", q.Excludes...).
+	key := cache.NewKey("content").Add("lineage", t.lineage()).Add("paths", q.Paths...).Add("excludes", q.Excludes...).
 		Add("parents", strconv.FormatBool(q.Parents)).Add("follow", strconv.FormatBool(q.FollowNamed)).Key()
 	var c contents
 	if _, ok, err := t.bd.cache.Lookup(key, &c); ok && err == nil {

@@ -72,8 +72,8 @@ func (t *trees) get(name string) (*buildcontext.Tree, error) {
 		return tree, nil
 	}
 	dir, ok := t.bd.opt.Contexts[name]
-	if !ok {
-		return nil, fmt.Errorf("no build context named %q", name)
+	if !ok || isAddress(dir) {
+		return nil, fmt.Errorf("no build context named %q is a folder", name)
 	}
 	tree, _, err := t.open(dir, "", "")
 	if err != nil {
@@ -99,18 +99,17 @@ func (t *trees) close(em *emitter) {
 	}
 }
 
-// parseContextValue sorts the values of --build-context (FEATURES C12) into directories and images.
+// parseContextValue sorts the values of --build-context (FEATURES C12) into trees, images and stages.
 func parseContextValue(value string) (stages.Context, error) {
 	switch {
 	case strings.HasPrefix(value, "docker-image://"), strings.HasPrefix(value, "oci-layout://"):
 		return stages.Context{Image: value}, nil
 	case strings.HasPrefix(value, "container-image://"):
 		return stages.Context{Image: "docker-image://" + strings.TrimPrefix(value, "container-image://")}, nil
-	case strings.Contains(value, "://"), strings.HasPrefix(value, "git@"), strings.HasPrefix(value, "target:"):
-		return stages.Context{}, &hinted{
-			err:  errors.New("this kind of build context is not supported yet"),
-			hint: "fetch it into a folder and name that folder; docker-image:// and oci-layout:// work",
-		}
+	case strings.HasPrefix(value, "target:"):
+		return stages.Context{Target: strings.TrimPrefix(value, "target:")}, nil
+	case isAddress(value):
+		return stages.Context{Dir: true}, nil
 	}
 	info, err := os.Stat(value)
 	if err != nil {

@@ -211,7 +211,7 @@ func retryAfter(value string) time.Duration {
 // begin prepares for a body from its start.
 func (d *download) begin(resp *http.Response) error {
 	d.done, d.told, d.total = 0, 0, resp.ContentLength
-	if d.total > d.c.cfg.MaxBody {
+	if d.total > d.max() {
 		return d.tooLarge()
 	}
 	d.res = Result{Validators: validators(resp.Header)}
@@ -227,8 +227,15 @@ func (d *download) begin(resp *http.Response) error {
 	return nil
 }
 
+func (d *download) max() int64 {
+	if d.req.Max > 0 {
+		return min(d.req.Max, d.c.cfg.MaxBody)
+	}
+	return d.c.cfg.MaxBody
+}
+
 func (d *download) tooLarge() error {
-	return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, d.c.cfg.MaxBody)
+	return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, d.max())
 }
 
 // validators are those worth keeping: what would not fit into a request line of ordinary size is not.
@@ -279,7 +286,7 @@ func (d *download) copy(r io.Reader) error {
 	buf := make([]byte, copyBuffer)
 	for {
 		n, err := r.Read(buf)
-		if d.done+int64(n) > d.c.cfg.MaxBody {
+		if d.done+int64(n) > d.max() {
 			return d.tooLarge()
 		}
 		if _, werr := d.out.Write(buf[:n]); werr != nil {

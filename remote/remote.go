@@ -80,6 +80,7 @@ type Validators struct {
 type Request struct {
 	URL   string
 	Known Validators // of the bytes that the caller has; the answer may be that they are still right
+	Max   int64      // of the body, below Config.MaxBody; 0: that one
 
 	// Open gives the writer for the body. It is called once an answer has one, and again when a download has to start
 	// over: what was written before is then void. The caller closes what it opened.

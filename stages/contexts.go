@@ -17,7 +17,8 @@ const scratch = "scratch"
 // namedContext is a named context under its normalised name.
 type namedContext struct {
 	Context
-	name string // as given
+	name  string // as given
+	stage int    // for a Target
 }
 
 // namedContexts normalises names as C12 says: like references, without :latest;
@@ -36,7 +37,7 @@ func namedContexts(given map[string]Context) map[string]namedContext {
 			}
 			key += "::" + platform
 		}
-		out[key] = namedContext{given[name], name}
+		out[key] = namedContext{Context: given[name], name: name}
 	}
 	return out
 }
@@ -47,6 +48,30 @@ func contextKey(name string) (string, bool) {
 		return "", false
 	}
 	return strings.TrimSuffix(named.Familiar(), ":latest"), true
+}
+
+// findTargets resolves the named contexts that are stages.
+func (p *planner) findTargets() error {
+	for _, key := range sortedKeys(p.contexts) {
+		c := p.contexts[key]
+		if c.Target == "" {
+			continue
+		}
+		i, ok := p.file.findStage(c.Target)
+		if !ok {
+			return &Error{Op: "named context " + cut(c.name, maxQuoted), Err: fmt.Errorf("no stage %s", quoteShort(c.Target)),
+				Hint: didYouMean(strings.ToLower(c.Target), p.file.StageNames())}
+		}
+		c.stage = i
+		p.contexts[key] = c
+	}
+	return nil
+}
+
+// targetStage finds the stage that a named context puts in the place of name.
+func (p *planner) targetStage(name string, platform ocispec.Platform) (int, bool) {
+	c, ok := p.lookupContext(name, platform)
+	return c.stage, ok && c.Target != ""
 }
 
 // lookupContext finds the named context that replaces name, a stage or image.
@@ -70,12 +95,12 @@ func (p *planner) lookupContext(name string, platform ocispec.Platform) (namedCo
 func (p *planner) contextSource(c namedContext, platform ocispec.Platform) (Source, BaseRef, error) {
 	image := c.Image
 	switch {
+	case c.Target != "":
+		return Source{Kind: SourceStage, Stage: c.stage}, BaseRef{}, nil
 	case c.Dir:
 		return Source{Kind: SourceContext, Name: c.name}, BaseRef{}, nil
 	case strings.TrimPrefix(image, "docker-image://") == scratch:
 		return Source{Kind: SourceScratch}, BaseRef{}, nil
-	case strings.HasPrefix(image, "target:"):
-		return Source{}, BaseRef{}, fmt.Errorf("named context %s: a stage as context is %w", quoteShort(c.name), ErrUnsupported)
 	}
 	ref := BaseRef{Name: image, Context: c.name, Platform: platforms.Format(platforms.Normalize(platform))}
 	if b, ok := p.bases[ref]; ok && b.Dir {

@@ -68,13 +68,29 @@ func (p *planner) newStage(i int) (*stage, error) {
 	if raw.Name != "" {
 		if c, ok := p.lookupContext(raw.Name, p.wish(st)); ok {
 			st.replaced = &c
-			return st, nil
+			if c.Target == "" {
+				return st, nil
+			}
+			return st, p.basedOn(st, c.stage)
 		}
 	}
 	if base, ok := p.byName[st.baseName]; ok {
 		st.base = base
+	} else if base, ok := p.targetStage(st.baseName, p.wish(st)); ok {
+		return st, p.basedOn(st, base)
 	}
 	return st, nil
+}
+
+// basedOn makes a stage start from another, which a named context put there: it must stand before it, as with every FROM.
+func (p *planner) basedOn(st *stage, base int) error {
+	if base >= st.index {
+		return &Error{Pos: st.raw.pos, Op: "FROM " + cut(st.baseName, maxQuoted),
+			Err:  fmt.Errorf("the named context that takes its place is %s, which does not stand before it", p.stageTitle(base)),
+			Hint: "name a stage above it"}
+	}
+	st.base = base
+	return nil
 }
 
 func parsePlatform(text string) (*ocispec.Platform, error) {
@@ -196,6 +212,9 @@ func (p *planner) copyOrigin(from string) (origin, error) {
 
 func (p *planner) nameOrigin(name string) origin {
 	if i, ok := p.byName[strings.ToLower(name)]; ok {
+		return origin{stage: i, name: name}
+	}
+	if i, ok := p.targetStage(name, p.target); ok {
 		return origin{stage: i, name: name}
 	}
 	return origin{stage: -1, name: name}
@@ -350,6 +369,12 @@ func (p *planner) needOrigin(o origin, c command) error {
 func (p *planner) triggers(st *stage) ([]string, error) {
 	if st.base >= 0 {
 		base := p.stages[st.base]
+		if st.replaced != nil {
+			return nil, nil // it is that stage, not one built on it
+		}
+		for base.replaced != nil && base.base >= 0 {
+			base = p.stages[base.base]
+		}
 		if base.replaced != nil {
 			return nil, nil
 		}

@@ -1,7 +1,6 @@
 package stages
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -301,13 +300,55 @@ func TestH1_PlatformOfTheBase(t *testing.T) {
 	}
 }
 
+func TestC12_StagesAsNamedContexts(t *testing.T) {
+	t.Parallel()
+	with := func(name, target string) func(*Options) {
+		return func(o *Options) { o.Contexts = map[string]Context{name: {Target: target}} }
+	}
+	// It is that stage, configuration and triggers included; nothing of its own is left.
+	src := "FROM busybox AS a\nENV A=1\nONBUILD ENV B=2\nFROM nosuchimage AS x\nENV C=3\nFROM x\n"
+	plan := mustPlan(t, src, with("x", "a"))
+	if env := strings.Join(plan.Target().Image.Config.Env, " "); !strings.Contains(env, "A=1") || !strings.Contains(env, "B=2") || strings.Contains(env, "C=3") {
+		t.Errorf("%s", env)
+	}
+	plan = mustPlan(t, src, with("x", "a"), target("x"))
+	if got := plan.Target(); len(got.Image.Config.OnBuild) != 1 || got.Base != (Source{Kind: SourceStage}) || strings.Contains(strings.Join(got.Image.Config.Env, " "), "B=2") {
+		t.Errorf("%+v", got)
+	}
+	for _, tc := range []struct {
+		name, src  string
+		ctx        func(*Options)
+		line       int
+		text, hint string
+	}{
+		{"no such stage", "FROM busybox AS builder\nFROM x\n", with("x", "bilder"), 0, "no stage", "builder"},
+		{"a stage for itself", "FROM busybox AS x\n", with("x", "x"), 1, "does not stand before it", "above"},
+		{"a later one as base", "FROM x\nFROM busybox AS b\n", with("x", "b"), 1, "stage b, which does not stand before it", "above"},
+		{"a later one for --from", "FROM busybox\nCOPY --from=x a b\nFROM busybox AS b\n", with("x", "b"), 2, "must be defined before", "line 3"},
+		{"round in a circle", "FROM busybox AS a\nCOPY --from=x a b\nFROM a AS b\nCOPY --from=a a b\n", with("x", "b"), 4, "circular dependency", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			opt := amd64()
+			tc.ctx(&opt)
+			opt.AllStages = true
+			_, err := planOf(tc.src, opt)
+			wantError(t, err, tc.line, tc.text, tc.hint)
+		})
+	}
+}
+
 func TestC12_NamedContexts(t *testing.T) {
 	t.Parallel()
 	with := func(kv ...string) func(*Options) {
 		return func(o *Options) {
 			o.Contexts = map[string]Context{}
 			for i := 0; i < len(kv); i += 2 {
-				o.Contexts[kv[i]] = Context{Dir: kv[i+1] == "dir", Image: strings.TrimPrefix(kv[i+1], "dir")}
+				c := Context{Dir: kv[i+1] == "dir", Image: strings.TrimPrefix(kv[i+1], "dir")}
+				if target, ok := strings.CutPrefix(c.Image, "target:"); ok {
+					c = Context{Target: target}
+				}
+				o.Contexts[kv[i]] = c
 			}
 		}
 	}
@@ -330,6 +371,10 @@ func TestC12_NamedContexts(t *testing.T) {
 		{"replaces a whole stage", "FROM nosuchimage AS x\nRUN y\nFROM busybox\nCOPY --from=x a b\n", with("x", "dir"), image("busybox", ""), Source{Kind: SourceStage}},
 		{"scratch cannot be replaced", "FROM scratch\nCOPY --from=scratch a b\n", with("scratch", "dir"), Source{Kind: SourceScratch}, Source{Kind: SourceScratch}},
 		{"scratch as image", "FROM golang\nCOPY a b\n", with("golang", "docker-image://scratch"), Source{Kind: SourceScratch}, Source{Kind: SourceContext}},
+		{"a stage for --from", "FROM busybox AS a\nFROM busybox\nCOPY --from=x a b\n", with("x", "target:A"), image("busybox", ""), Source{Kind: SourceStage}},
+		{"a stage as base", "FROM busybox AS a\nFROM golang:1\nCOPY a b\n", with("golang:1", "target:a"), Source{Kind: SourceStage}, Source{Kind: SourceContext}},
+		{"a stage for a whole stage", "FROM busybox AS a\nFROM nosuchimage AS x\nRUN y\nFROM busybox\nCOPY --from=x a b\n", with("x", "target:0"), image("busybox", ""), Source{Kind: SourceStage, Stage: 1}},
+		{"a stage that is replaced", "FROM busybox AS a\nFROM busybox AS x\nFROM busybox\nCOPY --from=y a b\n", with("x", "dir", "y", "target:x"), image("busybox", ""), Source{Kind: SourceStage, Stage: 1}},
 		{"a directory as base", "FROM golang\nCOPY a b\n", with("golang", "dir"), Source{Kind: SourceContext, Name: "golang"}, Source{Kind: SourceContext}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -350,10 +395,6 @@ func TestC12_NamedContexts(t *testing.T) {
 	plan = mustPlan(t, "FROM nosuchimage AS x\nONBUILD RUN y\nFROM x\nRUN z\n", with("x", "dir"))
 	if n := len(plan.Target().Steps); n != 1 {
 		t.Errorf("the triggers of a replaced stage do not fire: %d steps", n)
-	}
-	_, err := planOf("FROM x\n", func() Options { o := amd64(); with("x", "target:y")(&o); return o }())
-	if !errors.Is(err, ErrUnsupported) {
-		t.Errorf("got %v", err)
 	}
 }
 

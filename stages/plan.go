@@ -222,8 +222,9 @@ type Options struct {
 	AllStages      bool               // keep stages the target does not need (--skip-unused-stages=false, lint)
 }
 
-// Context is the kind of a named context: a directory, or an image to resolve.
+// Context is the kind of a named context: exactly one field is set.
 type Context struct {
-	Dir   bool   // a plain directory
-	Image string // for an image: the value to resolve ("docker-image://...", "oci-layout://...")
+	Dir    bool   // a tree without configuration: a directory, a git repository, a file by URL
+	Image  string // an image: the value to resolve ("docker-image://...", "oci-layout://...")
+	Target string // another stage of this Dockerfile, by name or index
 }

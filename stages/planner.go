@@ -132,6 +132,9 @@ func (p *planner) prepare() error {
 		}
 		p.ignore = m
 	}
+	if err := p.findTargets(); err != nil {
+		return err
+	}
 	predefined := p.predefined()
 	p.lintDefaults(predefined.fork())
 	if err := p.setGlobals(predefined); err != nil {

@@ -78,6 +78,9 @@ func (p *planner) begin(st *stage) error {
 	st.planner, st.lint, st.needs = p, p.lint, map[int]bool{}
 	if st.base >= 0 {
 		st.inherit(p.stages[st.base])
+		if st.replaced != nil {
+			st.out.Image.Config.OnBuild = p.stages[st.base].out.Image.Config.OnBuild
+		}
 		return nil
 	}
 	return st.fromImage(p)

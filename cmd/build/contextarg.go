@@ -24,14 +24,17 @@ func (a *app) fillContext(opt *builder.Options, f flags, args []string) (cleanup
 	if err != nil {
 		return cleanup, err
 	}
-	if isRemote(file) {
-		return cleanup, hint(usagef("-f %s: a Dockerfile from a URL is not supported yet", file), "fetch it first")
+	switch {
+	case hasAnyPrefix(file, "http://", "https://"):
+		opt.DockerfileURL, file = file, ""
+	case isRemote(file):
+		return cleanup, hint(usagef("-f %s: a Dockerfile is fetched by http or https alone", file), "give the repository as the context")
 	}
 	switch {
 	case arg == "-" && file == "-":
 		return cleanup, usagef("the context and the Dockerfile cannot both come from standard input")
 	case arg == "-":
-		return a.stdinContext(opt, file)
+		return a.stdinContext(opt, file, opt.DockerfileURL)
 	case isRemote(arg):
 		opt.ContextURL = arg
 	default:
@@ -138,7 +141,7 @@ func directory(path string) (string, error) {
 }
 
 // stdinContext is the context "-": an archive, or a Dockerfile with an empty context (FEATURES C8).
-func (a *app) stdinContext(opt *builder.Options, file string) (func() error, error) {
+func (a *app) stdinContext(opt *builder.Options, file, url string) (func() error, error) {
 	none := func() error { return nil }
 	if err := a.checkStdin(); err != nil {
 		return none, err
@@ -151,8 +154,8 @@ func (a *app) stdinContext(opt *builder.Options, file string) (func() error, err
 	case isArchive(head):
 		opt.ContextTar, opt.Dockerfile = in, file
 		return none, nil
-	case file != "":
-		return none, usagef("-f %s: standard input is not an archive, so it is the Dockerfile itself", file)
+	case file != "" || url != "":
+		return none, usagef("-f %s%s: standard input is not an archive, so it is the Dockerfile itself", file, url)
 	}
 	text, err := readDockerfile(in)
 	if err != nil {

@@ -71,15 +71,16 @@ func TestC1_Context(t *testing.T) {
 		}
 	}
 	for args, text := range map[string]string{
-		"":                   "no context is given",
-		"plain":              "gobuild -f plain DIRECTORY",
-		"nowhere/at/all":     "no such file",
-		"biuld":              "did you mean gobuild build",
-		"a b":                "one context is wanted",
-		"s3://bucket/x":      "not supported",
-		"tar://x.tar":        "not supported yet",
-		"ctx -f missing":     "--file: stat",
-		"ctx -f https://x/y": "not supported yet",
+		"":                 "no context is given",
+		"plain":            "gobuild -f plain DIRECTORY",
+		"nowhere/at/all":   "no such file",
+		"biuld":            "did you mean gobuild build",
+		"a b":              "one context is wanted",
+		"s3://bucket/x":    "not supported",
+		"tar://x.tar":      "not supported yet",
+		"ctx -f missing":   "--file: stat",
+		"ctx -f git@h:x":   "http or https alone",
+		"ctx -f git://h/x": "http or https alone",
 	} {
 		_, _, err := contextOf(t, "", strings.Fields(args)...)
 		wantUsage(t, err, text)
@@ -183,6 +184,34 @@ func TestC8_ArchivesOnStandardInputAreTheContext(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, opt.ContextTar, err)
 		}
 	}
+}
+
+func TestC2_TheDockerfileByURL(t *testing.T) {
+	t.Chdir(t.TempDir())
+	mkdir(t, "ctx")
+	for args, context := range map[string]string{
+		"-f https://x/D ctx": "ctx", "-f https://x/D": filepath.Base(mustGetwd(t)), "-f http://x/D https://x/y.git": "", "-f https://x/D https://x/y": "",
+	} {
+		opt, _, err := contextOf(t, "", strings.Fields(args)...)
+		if err != nil || !strings.HasSuffix(opt.DockerfileURL, "://x/D") || opt.Dockerfile != "" || context != "" && filepath.Base(opt.Context) != context {
+			t.Errorf("%q: %+v, %v", args, opt, err)
+		}
+	}
+	opt, _, err := contextOf(t, "\x1f\x8b", "-f", "https://x/D", "-")
+	if err != nil || opt.ContextTar == nil || opt.DockerfileURL == "" {
+		t.Errorf("with an archive on standard input: %+v, %v", opt, err)
+	}
+	_, _, err = contextOf(t, "FROM scratch\n", "-f", "https://x/D", "-")
+	wantUsage(t, err, "it is the Dockerfile itself")
+}
+
+func mustGetwd(t *testing.T) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func TestC10_URLsAreContexts(t *testing.T) {

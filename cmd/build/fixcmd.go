@@ -41,8 +41,8 @@ func (a *app) fix(opt builder.Options, format string) (done bool, err error) {
 		return false, nil
 	}
 	switch {
-	case opt.ContextURL != "" || opt.ContextTar != nil:
-		return false, hint(usagef("check --fix: the Dockerfile is no file of this machine"), "fetch the context first, and give its directory")
+	case opt.ContextURL != "" || opt.ContextTar != nil || opt.DockerfileURL != "":
+		return false, hint(usagef("check --fix: the Dockerfile is no file of this machine"), "fetch it first, and give its directory")
 	case how == "write" && opt.DockerfileText != nil:
 		return false, hint(usagef("check --fix: the Dockerfile came from standard input"), "--fix=diff shows what would change")
 	}

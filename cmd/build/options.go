@@ -183,8 +183,10 @@ func (a *app) fillContexts(opt *builder.Options, f flags) error {
 func contextSource(value string) (string, error) {
 	scheme, rest, ok := strings.Cut(value, "://")
 	switch {
-	case !ok && strings.HasPrefix(value, "target:"):
-		return "", hint(usagef("stages as named contexts are not supported yet"), "use COPY --from")
+	case !ok && value == "target:":
+		return "", usagef("want target:STAGE")
+	case !ok && strings.HasPrefix(value, "target:"), isRemote(value):
+		return value, nil
 	case ok && scheme == "docker-image", ok && scheme == "container-image":
 		if _, err := imageref.Parse(rest); err != nil {
 			return "", usagef("%w", err)
@@ -196,8 +198,6 @@ func contextSource(value string) (string, error) {
 			return "", usagef("want oci-layout://DIR")
 		}
 		return "oci-layout://" + abs, nil
-	case isRemote(value):
-		return "", hint(usagef("git and http contexts are not supported yet"), "fetch it first, and give its directory")
 	case ok:
 		return "", usagef("unknown kind of source %s://", scheme)
 	}

@@ -235,11 +235,13 @@ func TestC12_NamedContexts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	opt, err := options(t, nil, "--build-context", "base="+dir, "--build-context", "lay=oci-layout://"+dir+":tag",
-		"--build-context", "img=docker-image://alpine:3", "--build-context", "pod=container-image://alpine")
+		"--build-context", "img=docker-image://alpine:3", "--build-context", "pod=container-image://alpine",
+		"--build-context", "g=https://x/y.git#main", "--build-context", "s=git@host:x", "--build-context", "h=github.com/a/b", "--build-context", "t=target:Build", "--build-context", "p::linux/arm64=http://x/f")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"base": dir, "lay": "oci-layout://" + dir + ":tag", "img": "docker-image://alpine:3", "pod": "docker-image://alpine"}
+	want := map[string]string{"base": dir, "lay": "oci-layout://" + dir + ":tag", "img": "docker-image://alpine:3", "pod": "docker-image://alpine",
+		"g": "https://x/y.git#main", "s": "git@host:x", "h": "github.com/a/b", "t": "target:Build", "p::linux/arm64": "http://x/f"}
 	if diff := cmp.Diff(want, opt.Contexts); diff != "" {
 		t.Error(diff)
 	}
@@ -249,9 +251,7 @@ func TestC12_NamedContexts(t *testing.T) {
 		"base=":                  "NAME=SOURCE",
 		"scratch=" + dir:         "cannot be replaced",
 		"base=/does/not/exist":   "no such file",
-		"base=https://x/y.git":   "not supported yet",
-		"base=git@host:x":        "not supported yet",
-		"base=target:stage":      "not supported yet",
+		"base=target:":           "target:STAGE",
 		"base=ftp://x":           "unknown kind of source ftp://",
 		"base=docker-image://A ": "has capitals",
 		"base=oci-layout://":     "oci-layout://DIR",
