@@ -40,6 +40,9 @@ type build struct {
 	shared shares                    // of --cache-from and --cache-to
 	rec    *recorder                 // of a Build, nil for what only looks
 
+	early      *push // what layers are sent to as soon as they are packed; nil for nothing
+	earlyNames []string
+
 	mu    sync.Mutex
 	steps []StepResult
 	open  []io.Closer // what bases are read from
@@ -85,6 +88,9 @@ func (b *Builder) newBuild(opt Options) *build {
 
 func (bd *build) close() {
 	bd.pack.wait()
+	if bd.early != nil {
+		bd.early.busy.Wait()
+	}
 	bd.background.Wait()
 	for _, f := range bd.open {
 		_ = f.Close() // read only
@@ -137,6 +143,9 @@ func (bd *build) prepare(ctx context.Context) error {
 		return err
 	}
 	bd.importShares(ctx)
+	if err := bd.beginPush(); err != nil {
+		return classify(err, CategoryUsage)
+	}
 	return bd.adoptEpoch()
 }
 

@@ -180,46 +180,80 @@ type LayerInfo struct {
 
 // Inspection is what gobuild inspect prints.
 type Inspection struct {
-	Name     string        `json:"name"`
-	Digest   digest.Digest `json:"digest"`
-	ID       digest.Digest `json:"id"`
-	Image    stages.Image  `json:"image"`
-	Layers   []LayerInfo   `json:"layers"`
-	Manifest []byte        `json:"-"` // raw bytes
+	Name      string        `json:"name"`
+	Digest    digest.Digest `json:"digest"`
+	ID        digest.Digest `json:"id"`
+	Image     stages.Image  `json:"image"`
+	Layers    []LayerInfo   `json:"layers"`
+	Platforms []string      `json:"platforms,omitempty"` // of an index
+	Manifest  []byte        `json:"-"`                   // raw bytes of the manifest or index
 }
 
-// Inspect describes an image of the store, by name, digest or unique id prefix.
-func (b *Builder) Inspect(ctx context.Context, ref string) (*Inspection, error) {
-	name, desc, err := b.find(ref)
-	if err != nil {
-		return nil, err
-	}
-	m, img, err := b.read(desc)
-	if err != nil {
-		return nil, classify(fmt.Errorf("read image %s: %w", ref, err), CategoryEnvironment)
-	}
-	raw, err := b.store.ReadAll(desc.Digest, maxDocument)
+// Inspect describes an image of the store, by name, digest or unique id prefix, or of another place: docker://NAME,
+// oci://PATH and so on. Of an index it describes the image of a platform, "" for the host's, and lists all.
+func (b *Builder) Inspect(ctx context.Context, text, platform string) (*Inspection, error) {
+	out, err := b.inspect(ctx, text, platform)
 	if err != nil {
 		return nil, classify(err, CategoryEnvironment)
 	}
-	out := &Inspection{Name: name, Digest: desc.Digest, ID: m.Config.Digest, Image: img, Manifest: raw}
+	return out, nil
+}
+
+func (b *Builder) inspect(ctx context.Context, text, platform string) (out *Inspection, err error) {
+	target, _, err := platformsOf(platform)
+	if err != nil {
+		return nil, usage{err}
+	}
+	f, err := b.lookup(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	out = &Inspection{Name: f.as, Digest: f.desc.Digest}
+	if out.Manifest, err = f.document(ctx, f.desc); err != nil {
+		return nil, err
+	}
+	if isIndex(f.desc.MediaType) {
+		idx, err := image.ParseIndex(out.Manifest, f.desc.MediaType)
+		if err != nil {
+			return nil, fmt.Errorf("index %s: %w", f.desc.Digest, err)
+		}
+		out.Platforms = image.Platforms(idx)
+	}
+	m, img, err := f.parts(ctx, platformText(target))
+	if err != nil {
+		return nil, fmt.Errorf("read image %s: %w", text, err)
+	}
+	out.ID, out.Image, out.Layers = m.Config.Digest, img, layersOf(m, img)
+	return out, nil
+}
+
+// lookup finds one image; a word without a scheme is of the store.
+func (b *Builder) lookup(ctx context.Context, text string) (*located, error) {
+	p, err := parseLocation(text, inStore)
+	if err != nil {
+		return nil, err
+	}
+	return b.look(ctx, p)
+}
+
+// layersOf joins layers with what made them.
+func layersOf(m ocispec.Manifest, img stages.Image) []LayerInfo {
 	var made []string
 	for _, h := range img.History {
 		if !h.EmptyLayer {
 			made = append(made, h.CreatedBy)
 		}
 	}
+	var rows []LayerInfo
 	for i, l := range m.Layers {
-		row := LayerInfo{Digest: l.Digest, Size: l.Size}
-		if i < len(img.RootFS.DiffIDs) {
-			row.DiffID = img.RootFS.DiffIDs[i]
-		}
+		row := LayerInfo{Digest: l.Digest, DiffID: img.RootFS.DiffIDs[i], Size: l.Size}
 		if i < len(made) {
 			row.CreatedBy = made[i]
 		}
-		out.Layers = append(out.Layers, row)
+		rows = append(rows, row)
 	}
-	return out, nil
+	return rows
 }
 
 // Tag gives an image of the store one more name.
@@ -267,8 +301,11 @@ func (b *Builder) Push(ctx context.Context, ref string, progress func(Event)) (d
 	if err != nil {
 		return "", err
 	}
+	if name == "" {
+		return "", classify(usage{fmt.Errorf("push %s: the image has no name", ref)}, CategoryUsage)
+	}
 	if err := b.pushTo(ctx, name, desc, em); err != nil {
-		return "", classify(fmt.Errorf("push %s: %w", ref, err), CategoryRemote)
+		return "", classify(err, CategoryRemote)
 	}
 	return desc.Digest, nil
 }

@@ -11,7 +11,7 @@ const (
 	EventOutput    EventType = "output"     // Step, Stream and Data: bytes a RUN wrote, whole lines where possible
 	EventStepDone  EventType = "step_done"  // Step, Cached, Duration, Digest, Bytes; Err when it failed
 	EventCache     EventType = "cache"      // --explain: Step, Text is the reason, Lines are the details
-	EventTransfer  EventType = "transfer"   // Text names the blob or image; Bytes of Total, done when Bytes == Total
+	EventTransfer  EventType = "transfer"   // Text names the blob or image; Bytes of Total, done when Bytes == Total; Cached when it was there already
 	EventNotice    EventType = "notice"     // Text: something the user should know (host network, lock wait, ...)
 	EventWarning   EventType = "warning"    // Text, Rule, Line: a lint finding
 	EventDone      EventType = "done"       // the build ended well: Result is set

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -133,35 +132,15 @@ func (bd *build) outputImage(ctx context.Context, o Output, names []string, res 
 	if o.Attrs["push"] != "true" {
 		return nil
 	}
-	for _, n := range names {
-		if err := bd.pushTo(ctx, n, res.Manifest, bd.em); err != nil {
-			return classify(fmt.Errorf("push %s: %w", n, err), CategoryRemote)
-		}
-		res.Pushed = append(res.Pushed, n)
+	p, err := bd.pushOf(names)
+	if err != nil {
+		return err
+	}
+	pushed, err := p.run(ctx, res.Manifest)
+	if res.Pushed = append(res.Pushed, pushed...); err != nil {
+		return classify(err, CategoryRemote)
 	}
 	return nil
-}
-
-// pushTo copies an image from the store to the registry that the name says.
-func (b *Builder) pushTo(ctx context.Context, name string, desc ocispec.Descriptor, em *emitter) error {
-	ref, err := registry.ParseReference(name)
-	if err != nil {
-		return usage{err}
-	}
-	var mu sync.Mutex
-	seen := map[string]bool{}
-	return image.Copy(ctx, b.store, b.registry.Repository(ref), desc, image.CopyOptions{
-		Concurrency: 4,
-		Progress: func(d ocispec.Descriptor, done int64) {
-			mu.Lock()
-			defer mu.Unlock()
-			if done < d.Size || seen[d.Digest.String()] {
-				return
-			}
-			seen[d.Digest.String()] = true
-			em.emit(Event{Type: EventTransfer, Text: "push " + short(d.Digest), Bytes: done, Total: d.Size})
-		},
-	})
 }
 
 func (bd *build) outputOCI(ctx context.Context, o Output, names []string, desc ocispec.Descriptor) error {

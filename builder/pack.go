@@ -90,6 +90,9 @@ func (p *packer) start(l *fsLayer, below []*fsLayer) {
 			l.packing.rec, err = p.pack(p.ctx, l, below)
 			return err
 		})
+		if l.packing.err == nil {
+			p.bd.early.offer(p.ctx, l.packing.rec.Desc)
+		}
 	})
 }
 

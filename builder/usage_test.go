@@ -47,7 +47,7 @@ func TestPruneKeepsWhatTagsNeed(t *testing.T) {
 			t.Errorf("left: %+v", r)
 		}
 	}
-	if _, err := b.Inspect(t.Context(), "kept:1"); err != nil {
+	if _, err := b.Inspect(t.Context(), "kept:1", ""); err != nil {
 		t.Errorf("the tagged image: %v", err)
 	}
 	if _, err := b.Remove(t.Context(), []string{"kept:1"}); err != nil {

@@ -35,10 +35,11 @@ type RootPusher interface {
 type CopyOptions struct {
 	// Concurrency is how many blobs move at once, 0 for 4.
 	Concurrency int
-	// Progress is told how many bytes of a blob or manifest have been read so far; done is desc.Size
-	// at once for one that is already there. It is called from several goroutines, and
-	// goes back when a blob is sent again.
+	// Progress is told how many bytes of a blob or manifest have been read so far. It is called from several
+	// goroutines, and goes back when a blob is sent again.
 	Progress func(desc ocispec.Descriptor, done int64)
+	// Exists is told of what is already there, and not sent.
+	Exists func(desc ocispec.Descriptor)
 	// KeepChild chooses which manifests of an index are copied; nil copies all.
 	KeepChild func(parent, child ocispec.Descriptor) bool
 }
@@ -106,8 +107,8 @@ func (c copier) move(ctx context.Context, d ocispec.Descriptor, r io.ReadSeeker)
 	if !there {
 		return c.dst.Push(ctx, d, c.watch(d, r))
 	}
-	if c.opt.Progress != nil {
-		c.opt.Progress(d, d.Size)
+	if c.opt.Exists != nil {
+		c.opt.Exists(d)
 	}
 	return nil
 }

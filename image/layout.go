@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
@@ -20,7 +20,7 @@ import (
 // ErrNotFound says that a layout has no such tag or blob.
 var ErrNotFound = errors.New("not in the layout")
 
-// Layout is an OCI image layout that is read: a directory, or an uncompressed tar of one.
+// Layout is an OCI image layout that is read: a directory, or an uncompressed tar of one, or an archive of docker save.
 // It implements Fetcher; what it hands out is verified.
 type Layout struct {
 	name  string
@@ -28,6 +28,12 @@ type Layout struct {
 	dir   string // of a directory
 	tar   *os.File
 	parts map[string]part // of a tar, by clean path
+	links map[string]string
+
+	// Of an archive that has no OCI index:
+	made   map[digest.Digest][]byte // documents
+	places map[digest.Digest]string // clean paths of layers
+	layers map[string]ocispec.Descriptor
 }
 
 // part is where a file lies in an archive.
@@ -72,7 +78,7 @@ func (l *Layout) scan() error {
 			return fmt.Errorf("compressed with %s: decompress it first", kind)
 		}
 	}
-	l.parts = map[string]part{}
+	l.parts, l.links = map[string]part{}, map[string]string{}
 	tr := tar.NewReader(l.tar)
 	for n := 0; ; n++ {
 		h, err := tr.Next()
@@ -85,6 +91,9 @@ func (l *Layout) scan() error {
 		if n >= maxArchiveEntries {
 			return fmt.Errorf("more than %d archive entries: %w", maxArchiveEntries, ErrTooLarge)
 		}
+		if h.Typeflag == tar.TypeSymlink {
+			l.links[cleanName(h.Name)] = h.Linkname
+		}
 		if h.Typeflag != tar.TypeReg {
 			continue // directories; links have no place in a layout archive
 		}
@@ -94,7 +103,7 @@ func (l *Layout) scan() error {
 		if err != nil {
 			return err
 		}
-		name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
+		name := cleanName(h.Name)
 		if _, twice := l.parts[name]; twice {
 			return fmt.Errorf("%s twice in the archive: %w", name, ErrMalformed)
 		}
@@ -114,6 +123,9 @@ func compression(magic []byte) string {
 
 func (l *Layout) readIndex() error {
 	b, err := l.read(ocispec.ImageLayoutFile)
+	if _, docker := l.parts[dockerListFile]; docker && errors.Is(err, fs.ErrNotExist) {
+		return l.readDockerList()
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("not an OCI image layout (no %s): %w", ocispec.ImageLayoutFile, ErrMalformed)
 	}
@@ -181,7 +193,14 @@ func (l *Layout) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadClose
 	if err := checkDescriptor(desc); err != nil {
 		return nil, fmt.Errorf("read from layout %s: %w", l.name, err)
 	}
-	r, _, err := l.open(blobPath(desc.Digest))
+	if b, ok := l.made[desc.Digest]; ok {
+		return verify(io.NopCloser(bytes.NewReader(b)), desc), nil
+	}
+	name := blobPath(desc.Digest)
+	if place, ok := l.places[desc.Digest]; ok {
+		name = place
+	}
+	r, _, err := l.open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("layout %s: %s: %w", l.name, desc.Digest, ErrNotFound)
 	}

@@ -59,6 +59,11 @@ func SelectPlatform(idx ocispec.Index, want ocispec.Platform) (ocispec.Descripto
 	return images[best], nil
 }
 
+// Platforms names the platforms of an index, attestations left out.
+func Platforms(idx ocispec.Index) []string {
+	return listPlatforms(slices.DeleteFunc(slices.Clone(idx.Manifests), isAttestation))
+}
+
 func listPlatforms(images []ocispec.Descriptor) []string {
 	var have []string
 	for _, d := range images {

@@ -114,8 +114,8 @@ func (a *authorizer) token(o *operation, c challenge, cred credential) (string, 
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	scopes := []string{o.scope()}
-	if s := c.params["scope"]; s != "" && s != scopes[0] {
+	scopes := o.scopes()
+	if s := c.params["scope"]; s != "" && !slices.Contains(scopes, s) {
 		scopes = append(scopes, s)
 	}
 	asked := time.Now()
@@ -184,7 +184,9 @@ func (a *authorizer) tokenRequest(ctx context.Context, realm *url.URL, service s
 	u := *realm
 	q := u.Query()
 	q.Set("service", service)
-	q["scope"] = scopes
+	if len(scopes) > 0 {
+		q["scope"] = scopes
+	}
 	if cred.user != "" {
 		q.Set("account", cred.user)
 	}

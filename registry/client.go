@@ -126,6 +126,9 @@ func (c *Client) begin(ctx context.Context, name string, rf Reference, push bool
 // fail turns an error into an *Error. parent is the context of the caller.
 func (cl *call) fail(parent context.Context, err error) error {
 	e := &Error{Op: cl.name, Host: hostDNS(cl.ref.Host), Ref: cl.ref.Familiar(), Err: cl.classify(parent, err)}
+	if cl.ref.Path == "" {
+		e.Ref = cl.ref.Host
+	}
 	if cl.h != nil && cl.h.end != nil {
 		e.Scheme = cl.h.end.origin.Scheme
 	}
@@ -353,23 +356,33 @@ func (cl *call) hasBlob(parent context.Context, desc ocispec.Descriptor) (bool, 
 
 // PushBlob uploads a blob to the repository of rf. It may read r several times from the start.
 func (c *Client) PushBlob(ctx context.Context, rf Reference, desc ocispec.Descriptor, r io.ReadSeeker) error {
+	return c.pushBlob(ctx, rf, desc, r, "")
+}
+
+// pushBlob uploads a blob unless the registry takes it from another of its repositories.
+func (c *Client) pushBlob(ctx context.Context, rf Reference, desc ocispec.Descriptor, r io.ReadSeeker, from string) error {
 	cl, err := c.beginBlob(ctx, "push", rf, desc, true)
 	if err != nil {
 		return err
 	}
 	defer cl.end()
-	cl.upload = desc.Digest
-	if _, err := cl.h.client.BlobPut(cl.ctx, cl.r, regDescriptor(desc), &exactReader{r: r, desc: desc}); err != nil {
-		return cl.fail(ctx, err)
+	cl.upload, cl.from = desc.Digest, from
+	_, err = cl.h.client.BlobPut(cl.ctx, cl.r, regDescriptor(desc), &exactReader{r: r, desc: desc})
+	mounted := cl.isMounted()
+	if err == nil && mounted {
+		var ok bool
+		if ok, err = cl.hasBlob(ctx, desc); err == nil && !ok {
+			err = fmt.Errorf("%w: the registry claims to have %s, but does not", ErrContent, desc.Digest)
+		}
 	}
-	if !cl.mounted {
+	switch {
+	case err == nil:
 		return nil
+	case from != "" && ctx.Err() == nil && (mounted || cl.denied()):
+		// The right to read there was not to be had, or the registry has lost it there, too.
+		return c.pushBlob(ctx, rf, desc, r, "")
 	}
-	// The registry says that it had the blob already, although it denied that a moment ago.
-	if ok, err := cl.hasBlob(ctx, desc); err != nil || ok {
-		return err
-	}
-	return cl.fail(ctx, fmt.Errorf("%w: the registry claims to have %s, but does not", ErrContent, desc.Digest))
+	return cl.fail(ctx, err)
 }
 
 // PushManifest sends a manifest or an index to the repository of rf, under rf.Tag when that is set and

@@ -54,6 +54,20 @@ type keychain struct {
 	err    error
 	mu     sync.Mutex
 	helped map[string]*helped
+	fixed  map[string]credential // by host; they come before the file
+}
+
+// identityUser is the user name with which helpers mark an identity token.
+const identityUser = "<token>"
+
+// fix makes a credential the one for a host.
+func (k *keychain) fix(host string, c credential) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fixed == nil {
+		k.fixed = map[string]credential{}
+	}
+	k.fixed[host] = c
 }
 
 type helped struct {
@@ -65,8 +79,11 @@ type helped struct {
 // lookup finds the credential for a repository of a host: a helper for the host, then the
 // helper for all, then the entry with the longest matching prefix.
 func (k *keychain) lookup(ctx context.Context, host, path string) (credential, error) {
-	if k.path == "" {
-		return credential{}, nil
+	k.mu.Lock()
+	c, ok := k.fixed[host]
+	k.mu.Unlock()
+	if ok || k.path == "" {
+		return c, nil
 	}
 	k.load.Do(func() { k.conf, k.err = readDockerConfig(k.path) })
 	if k.err != nil {
@@ -210,23 +227,42 @@ func isHelperName(s string) bool {
 // runHelper asks docker-credential-NAME for a registry's credential. An empty one
 // means that the helper has none.
 func runHelper(ctx context.Context, name, host string, env []string) (credential, error) {
+	out, err := callHelper(ctx, name, "get", []byte(serverKey(host)), env)
+	if errors.Is(err, errNotKept) {
+		return credential{}, nil
+	}
+	if err != nil {
+		return credential{}, err
+	}
+	prog := "docker-credential-" + name
+	var answer struct{ Username, Secret string }
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return credential{}, fmt.Errorf("%s: its answer is not JSON", prog)
+	}
+	if answer.Username == identityUser {
+		return credential{identity: answer.Secret, source: prog}, nil
+	}
+	return credential{user: answer.Username, password: answer.Secret, source: prog}, nil
+}
+
+// errNotKept says that a helper has no credential for the host.
+var errNotKept = errors.New("no credentials are kept for this registry")
+
+// callHelper runs docker-credential-NAME with a verb: get, store or erase.
+func callHelper(ctx context.Context, name, verb string, input []byte, env []string) ([]byte, error) {
 	if !isHelperName(name) {
-		return credential{}, fmt.Errorf("credential helper %q: not a name of lower-case letters, digits and dashes", name)
+		return nil, fmt.Errorf("credential helper %q: not a name of lower-case letters, digits and dashes", name)
 	}
 	prog := "docker-credential-" + name
 	path, err := lookPath(prog, env)
 	if err != nil {
-		return credential{}, fmt.Errorf("credential helper: %w", err)
+		return nil, fmt.Errorf("credential helper: %w", err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, helperTime, fmt.Errorf("no answer in %s", helperTime))
 	defer cancel()
-	server := host
-	if host == hubHost {
-		server = hubLogin
-	}
 	out := &boundedBuffer{limit: maxHelperOutput}
-	cmd := exec.CommandContext(ctx, path, "get")
-	cmd.Env, cmd.Stdin, cmd.Stdout = env, strings.NewReader(server), out
+	cmd := exec.CommandContext(ctx, path, verb)
+	cmd.Env, cmd.Stdin, cmd.Stdout = env, bytes.NewReader(input), out
 	// The helper may start others, and they may hold our pipe: end the whole group, and wait no longer.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -234,22 +270,15 @@ func runHelper(ctx context.Context, name, host string, env []string) (credential
 	err = cmd.Run()
 	switch {
 	case out.full:
-		return credential{}, fmt.Errorf("%s: prints more than %d bytes", prog, maxHelperOutput)
+		return nil, fmt.Errorf("%s: prints more than %d bytes", prog, maxHelperOutput)
 	case ctx.Err() != nil:
-		return credential{}, fmt.Errorf("%s: %w", prog, errors.Join(context.Cause(ctx)))
+		return nil, fmt.Errorf("%s: %w", prog, errors.Join(context.Cause(ctx)))
 	case err != nil && strings.Contains(out.buf.String(), "credentials not found"):
-		return credential{}, nil
+		return nil, errNotKept
 	case err != nil:
-		return credential{}, fmt.Errorf("%s: %w", prog, err) // its output may hold secrets
+		return nil, fmt.Errorf("%s: %w", prog, err) // its output may hold secrets
 	}
-	var answer struct{ Username, Secret string }
-	if err := json.Unmarshal(out.buf.Bytes(), &answer); err != nil {
-		return credential{}, fmt.Errorf("%s: its answer is not JSON", prog)
-	}
-	if answer.Username == "<token>" {
-		return credential{identity: answer.Secret, source: prog}, nil
-	}
-	return credential{user: answer.Username, password: answer.Secret, source: prog}, nil
+	return out.buf.Bytes(), nil
 }
 
 // lookPath finds a program in the PATH of env, or of the process, never in a relative directory.

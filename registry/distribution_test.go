@@ -209,7 +209,7 @@ func TestJ4_BasicAuthentication(t *testing.T) {
 
 	var e *registry.Error
 	_, err := client(t, registry.Config{}).Resolve(t.Context(), ref)
-	if !errors.Is(err, registry.ErrUnauthorized) || !errors.As(err, &e) || e.Credential != "" || e.Remedy() != "log in with: docker login "+host {
+	if !errors.Is(err, registry.ErrUnauthorized) || !errors.As(err, &e) || e.Credential != "" || e.Remedy() != "log in with: gobuild login "+host {
 		t.Errorf("without credentials: %v; %q", err, e.Remedy())
 	}
 	cfg := conf("wrong")

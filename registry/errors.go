@@ -84,10 +84,14 @@ func remedy(e *Error) string {
 		return "the registry speaks plain HTTP: if it may be trusted, use --insecure-registry " + e.Host
 	case errors.Is(e.Err, unix.ECONNREFUSED):
 		return "nothing answers at " + e.Host + ": check the name and port, and that the registry is running"
+	case e.Status == http.StatusMethodNotAllowed && e.Op == "remove":
+		return "this registry is set up to keep what it has: its operator must allow deletes"
 	case e.Status == http.StatusTooManyRequests && e.Credential == "":
 		return "the registry limits how much is pulled: log in with: " + login(e.Host)
 	case e.Status == http.StatusTooManyRequests:
 		return "the registry limits how much is pulled: wait, or use a mirror"
+	case errors.Is(e.Err, ErrUnauthorized) && e.Op == opLogin:
+		return "check the user name and the password, or use a token of the registry as the password"
 	case errors.Is(e.Err, ErrUnauthorized) && e.Credential == "":
 		return "log in with: " + login(e.Host)
 	case errors.Is(e.Err, ErrUnauthorized):
@@ -99,9 +103,9 @@ func remedy(e *Error) string {
 // login is the command that stores a credential where Config.DockerConfig usually points.
 func login(host string) string {
 	if host == hubDNS {
-		return "docker login" // without a host it is the Hub's
+		return "gobuild login " + hubHost
 	}
-	return "docker login " + host
+	return "gobuild login " + host
 }
 
 // refusal is an ErrRefused that knows which setting would allow what was refused.

@@ -192,10 +192,10 @@ func TestF5_Remedies(t *testing.T) {
 		e    Error
 		want string
 	}{
-		{Error{Host: hubDNS, Status: 401, Err: ErrUnauthorized}, "log in with: docker login"},
-		{Error{Host: "r:5", Status: 403, Err: ErrUnauthorized}, "log in with: docker login r:5"},
-		{Error{Op: "push", Host: "r", Status: 403, Err: ErrUnauthorized, Credential: "f"}, "check that this account may push, or log in again with: docker login r"},
-		{Error{Host: hubDNS, Status: 429, Err: ErrUnavailable}, "the registry limits how much is pulled: log in with: docker login"},
+		{Error{Host: hubDNS, Status: 401, Err: ErrUnauthorized}, "log in with: gobuild login docker.io"},
+		{Error{Host: "r:5", Status: 403, Err: ErrUnauthorized}, "log in with: gobuild login r:5"},
+		{Error{Op: "push", Host: "r", Status: 403, Err: ErrUnauthorized, Credential: "f"}, "check that this account may push, or log in again with: gobuild login r"},
+		{Error{Host: hubDNS, Status: 429, Err: ErrUnavailable}, "the registry limits how much is pulled: log in with: gobuild login docker.io"},
 		{Error{Host: "r", Status: 429, Err: ErrUnavailable, Credential: "f"}, "the registry limits how much is pulled: wait, or use a mirror"},
 		{Error{Host: "r", Err: fmt.Errorf("x: %w", refuse("do this", "that"))}, "do this"},
 		{Error{Host: "r", Status: 404, Err: ErrNotFound}, ""},

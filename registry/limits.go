@@ -11,6 +11,12 @@ const (
 	maxManifest = 8 << 20
 	// maxManifestItems bounds the values of a manifest, by the commas between them; the largest honest index has 20,000.
 	maxManifestItems = 200_000
+	// maxList bounds the tags of a repository or the repositories of a registry, all pages together: half a million of 60 bytes.
+	maxList = 32 << 20
+	// listPageCost is what a page counts beside its bytes, so that empty pages end, too: after a thousand.
+	listPageCost = 32 << 10
+	// catalogPage is how many repositories are asked for at once; registries allow no more.
+	catalogPage = 1000
 	// maxErrorBody bounds what is shown of a server's error: its JSON form needs a few hundred bytes.
 	maxErrorBody = 4 << 10
 	// maxHeaders bounds the header of an answer. The largest seen, with signed URLs, have 8 KiB.

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -20,7 +21,10 @@ type operation struct {
 	path     string // repository
 	push     bool
 	manifest bool          // answers with content are manifests
+	list     bool          // answers with content are lists, in pages
+	access   string        // what the token must allow, when that is not the repository
 	upload   digest.Digest // what is being uploaded
+	from     string        // repository of this registry that may hold it already
 	download int64         // length of the blob that is being downloaded, -1 for other operations
 	tries    int           // allowed for one request
 
@@ -33,6 +37,7 @@ type operation struct {
 	attempts   map[string]int
 	mounted    bool
 	misfits    int // answers of a wrong length
+	listed     int // bytes of lists so far
 }
 
 type operationKey struct{}
@@ -52,13 +57,26 @@ func operationOf(ctx context.Context) *operation {
 // end releases the operation's requests.
 func (o *operation) end() { o.cancel(nil) }
 
-// scope is what the operation's token must allow.
-func (o *operation) scope() string {
-	if o.push {
-		return "repository:" + o.path + ":pull,push"
+// scopes are what the operation's token must allow, none for the registry as such.
+func (o *operation) scopes() []string {
+	var list []string
+	switch {
+	case o.access != "":
+		list = append(list, o.access)
+	case o.path == "":
+	case o.push:
+		list = append(list, "repository:"+o.path+":pull,push")
+	default:
+		list = append(list, "repository:"+o.path+":pull")
 	}
-	return "repository:" + o.path + ":pull"
+	if o.from != "" {
+		list = append(list, "repository:"+o.from+":pull")
+	}
+	return list
 }
+
+// scope names the token by what it allows.
+func (o *operation) scope() string { return strings.Join(o.scopes(), " ") }
 
 // abort ends the operation with err, whatever the layers above would do, and returns err.
 func (o *operation) abort(err error) error {
@@ -89,6 +107,20 @@ func (o *operation) lastStatus() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.status
+}
+
+// isMounted says whether the registry answered an upload by saying that it has the blob.
+func (o *operation) isMounted() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.mounted
+}
+
+// denied says whether the registry or its token server did not allow what was asked.
+func (o *operation) denied() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return errors.Is(o.abortErr, ErrUnauthorized) || o.status == http.StatusUnauthorized || o.status == http.StatusForbidden
 }
 
 // try counts the attempts at one request and says whether this one is allowed. regclient counts

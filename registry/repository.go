@@ -5,19 +5,38 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Repository is one repository as an end of image.Copy.
 type Repository struct {
-	c   *Client
-	ref Reference
+	c    *Client
+	ref  Reference
+	tags []string // that a copied image gets beside the reference's
+	from func(digest.Digest) string
 }
 
 // Repository returns the repository of a reference. Its tag, if set, is what a copied image gets.
 func (c *Client) Repository(rf Reference) *Repository { return &Repository{c: c, ref: rf} }
+
+// WithTags makes PushRoot give the image these tags, too, after the reference's own.
+func (r *Repository) WithTags(tags ...string) *Repository {
+	out := *r
+	out.tags = append(slices.Clone(r.tags), tags...)
+	return &out
+}
+
+// WithHolders makes Push take blobs from other repositories of the same registry where it can: find names one that may
+// hold a blob, "" for none.
+func (r *Repository) WithHolders(find func(digest.Digest) string) *Repository {
+	out := *r
+	out.from = find
+	return &out
+}
 
 // isManifest says whether a descriptor is served below /manifests rather than /blobs.
 func isManifest(mediaType string) bool {
@@ -62,22 +81,45 @@ func (r *Repository) byDigest(desc ocispec.Descriptor) Reference {
 // Push sends a blob, or a manifest by its digest.
 func (r *Repository) Push(ctx context.Context, desc ocispec.Descriptor, rd io.ReadSeeker) error {
 	if !isManifest(desc.MediaType) {
-		return r.c.PushBlob(ctx, r.ref, desc, rd)
+		from := ""
+		if r.from != nil {
+			if from = r.from(desc.Digest); from == r.ref.Path {
+				from = ""
+			}
+		}
+		return r.c.pushBlob(ctx, r.ref, desc, rd, from)
 	}
 	return r.pushManifest(ctx, r.byDigest(desc), desc, rd)
 }
 
-// PushRoot sends the manifest or index that a copy is about, under the reference's tag if it has one. A tag that
-// means it already is left alone.
+// PushRoot sends the manifest or index that a copy is about, under each tag if there is one. A tag that means it already
+// is left alone.
 func (r *Repository) PushRoot(ctx context.Context, desc ocispec.Descriptor, rd io.ReadSeeker) error {
-	rf := r.ref
-	if rf.Tag == "" {
-		rf = r.byDigest(desc)
+	refs := []Reference{r.ref}
+	if r.ref.Tag == "" {
+		refs = []Reference{r.byDigest(desc)}
 	}
-	if there, err := r.c.hasManifest(ctx, rf, desc); err != nil || there {
-		return err
+	for _, t := range r.tags {
+		rf := r.ref
+		rf.Tag = t
+		refs = append(refs, rf)
 	}
-	return r.pushManifest(ctx, rf, desc, rd)
+	for _, rf := range refs {
+		there, err := r.c.hasManifest(ctx, rf, desc)
+		if err != nil {
+			return err
+		}
+		if there {
+			continue
+		}
+		if _, err := rd.Seek(0, io.SeekStart); err != nil {
+			return fmt.Errorf("push %s: read manifest %s: %w", rf.Familiar(), desc.Digest, err)
+		}
+		if err := r.pushManifest(ctx, rf, desc, rd); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *Repository) pushManifest(ctx context.Context, rf Reference, desc ocispec.Descriptor, rd io.Reader) error {

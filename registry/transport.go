@@ -49,6 +49,9 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, o.abort(o.exhausted())
 	}
 	first := req
+	if o.from != "" && req.Method == http.MethodPost && req.URL.Query().Has("mount") {
+		req = mountFrom(req, o.from)
+	}
 	for hop := 0; ; hop++ {
 		if hop > maxHops {
 			return nil, o.abort(refuse("", "more than %d redirects", maxHops))
@@ -69,6 +72,16 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		req = next
 	}
+}
+
+// mountFrom names the repository that holds the blob of an upload. A registry that does not take it from there answers as
+// it would have without: go on and send it.
+func mountFrom(req *http.Request, repository string) *http.Request {
+	out := req.Clone(req.Context())
+	q := out.URL.Query()
+	q.Set("from", repository)
+	out.URL.RawQuery = q.Encode()
+	return out
 }
 
 // allowed decides about a URL, whoever named it. Plain http is for a registry that speaks it, and
@@ -300,6 +313,11 @@ func answer(o *operation, req *http.Request, resp *http.Response) (*http.Respons
 			return nil, err
 		}
 	}
+	if o.list {
+		if err := bufferList(o, resp); err != nil {
+			return nil, err
+		}
+	}
 	return resp, nil
 }
 
@@ -396,5 +414,24 @@ func bufferManifest(o *operation, resp *http.Response) error {
 	if d := digest.Digest(resp.Header.Get("Docker-Content-Digest")); d.Validate() == nil && d.Algorithm().Available() && d.Algorithm().FromBytes(b) != d {
 		return o.abort(fmt.Errorf("%w: manifest differs from the digest in its own header", ErrContent))
 	}
+	return nil
+}
+
+// bufferList reads a page of a list whole, within the bound of the list.
+func bufferList(o *operation, resp *http.Response) error {
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxList+1))
+	_ = resp.Body.Close()
+	o.mu.Lock()
+	o.listed += len(b) + listPageCost
+	long := o.listed > maxList
+	o.mu.Unlock()
+	switch {
+	case err != nil:
+		o.failed(err)
+		return err
+	case long:
+		return o.abort(refuse("", "a list of more than %d bytes", maxList))
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(b))
 	return nil
 }

@@ -192,6 +192,8 @@ func (v *plainView) transfer(e builder.Event) {
 	}
 	size := formatSize(e.Bytes)
 	switch {
+	case e.Cached:
+		size += ", exists"
 	case done:
 		size += ", done"
 	case e.Total > 0:

@@ -98,6 +98,9 @@ func eventJSON(e builder.Event) []byte {
 		o.Hit, o.Reason, o.Details = &e.Cached, e.Text, e.Lines
 	case builder.EventTransfer:
 		o.Name, o.Bytes, o.Total = e.Text, &e.Bytes, &e.Total
+		if e.Cached {
+			o.Cached = &e.Cached
+		}
 	case builder.EventNotice:
 		o.Message = e.Text
 	case builder.EventWarning:

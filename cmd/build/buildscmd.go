@@ -30,6 +30,7 @@ func buildVerbs() map[string]func(*app, []string) error {
 func historyFlags() []flagSpec {
 	return []flagSpec{
 		{name: "format", kind: kindString, arg: "FORMAT", text: "table or json; of compare text or json"},
+		platformFlag("with an image that is an index: show that of this platform (default this machine's)"),
 		{name: "no-trunc", kind: kindBool, text: "show whole instructions"},
 		{name: "quiet", short: "q", kind: kindBool, text: "ls: print only the ids"},
 		{name: "output", short: "o", kind: kindString, arg: "FILE", text: "export: where to; - is standard output"},

@@ -15,6 +15,15 @@ import (
 
 // config is what the builder needs to know of this machine.
 func (a *app) config(f flags) (builder.Config, error) {
+	auth, err := a.authFile(f)
+	if err != nil {
+		return builder.Config{}, err
+	}
+	return a.configWith(f, auth)
+}
+
+// configWith is config with this file of credentials.
+func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 	root := f.str("root")
 	if root == "" {
 		dir, err := a.env.stateDir(a.uid)
@@ -30,10 +39,6 @@ func (a *app) config(f flags) (builder.Config, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return builder.Config{}, environmentf("find own executable: %w", err)
-	}
-	auth, err := a.authFile(f)
-	if err != nil {
-		return builder.Config{}, err
 	}
 	ca, err := existingFile("ca", f.str("ca"))
 	if err != nil {

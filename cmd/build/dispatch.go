@@ -29,7 +29,7 @@ func commands() []command {
 		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(),
 		imagesCommand(), inspectCommand(), historyCommand(), tagCommand(), rmiCommand(),
 		explainCommand(), logsCommand(),
-		pushCommand(), pullCommand(),
+		pushCommand(), pullCommand(), copyCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
 		duCommand(), pruneCommand(),
 		doctorCommand(), versionCommand(),
 	}
@@ -47,9 +47,9 @@ func commandNames() []string {
 func missing() map[string]string {
 	return map[string]string{
 		"diff": "compare the output of gobuild inspect", "untag": "use gobuild rmi",
-		"copy": "use gobuild pull, tag and push", "save": "use gobuild build -o type=oci,dest=FILE",
-		"load": "use --build-context NAME=oci-layout://DIR", "login": "use docker login, or write the file that --authfile names",
-		"logout": "use docker logout", "tags": "", "catalog": "", "ps": "",
+		"save":   "use gobuild copy store://IMAGE oci-archive://FILE",
+		"load":   "use gobuild copy docker-archive://FILE store://NAME",
+		"ps":     "",
 		"report": "use --metadata-file",
 		"cache":  "use gobuild du and gobuild prune", "debug": "use gobuild run IMAGE",
 		"record": "use --metadata-file", "executor": "use gobuild build",

@@ -169,7 +169,7 @@ func (f flags) is(name string) bool { return f.str(name) == "true" }
 
 // settings lists what was set and where it came from, without values that may be secret.
 func (f flags) settings() []string {
-	secretive := map[string]bool{"build-arg": true, "secret": true, "env": true, "creds": true, "label": true}
+	secretive := map[string]bool{"build-arg": true, "secret": true, "env": true, "creds": true, "label": true, "password": true}
 	var lines []string
 	for _, name := range sortedKeys(f) {
 		v := f[name]

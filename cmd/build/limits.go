@@ -18,6 +18,9 @@ const (
 	// maxToolWait bounds the question whether docker or podman works here: a daemon that hangs does not.
 	maxToolWait = 15 * time.Second
 
+	// maxPassword bounds a user name or a password: tokens of large organisations reach 16 KiB.
+	maxPassword = 64 << 10
+
 	// maxSecret is BuildKit's bound on the value of a secret (FEATURES M8).
 	maxSecret = 500 << 10
 

@@ -136,11 +136,13 @@ func ago(t time.Time) string {
 
 func inspectCommand() command {
 	return command{
-		name: "inspect", group: "Images", args: "IMAGE", short: "Describe an image of the store as JSON",
+		name: "inspect", group: "Images", args: "IMAGE", short: "Describe an image as JSON",
+		long: "Describe an image of the store, or of another place, as JSON.\n" + placesText,
 		flags: func() []flagSpec {
 			return []flagSpec{
+				platformFlag("of an index, describe the image of this platform (default this machine's)"),
 				{name: "format", kind: kindString, arg: "FORMAT", text: "json"},
-				{name: "raw", kind: kindBool, text: "print the manifest as it is stored"},
+				{name: "raw", kind: kindBool, text: "print the manifest or index as it is stored"},
 			}
 		},
 		run: (*app).inspect,
@@ -150,7 +152,7 @@ func inspectCommand() command {
 func (a *app) lookup(ctx context.Context, ref string) (*builder.Inspection, error) {
 	var i *builder.Inspection
 	err := a.withBuilder(func(b *builder.Builder) (err error) {
-		i, err = b.Inspect(ctx, ref)
+		i, err = b.Inspect(ctx, ref, a.flags.str("platform"))
 		return err
 	})
 	return i, err
@@ -180,7 +182,8 @@ func (a *app) inspect(ctx context.Context, args []string) error {
 func historyCommand() command {
 	return command{
 		name: "history", group: "Images", args: "IMAGE or ls/inspect/logs/compare/export/rm", short: "Show the instructions that made an image, or the builds of the past",
-		long: `With an image, show the instructions that made it, as docker history does. Else look at the
+		long: `With an image, show the instructions that made it, as docker history does; docker://NAME, oci://PATH
+and so on name images elsewhere, see gobuild inspect. Else look at the
 builds of the past: the last hundred are recorded, for thirty days, with all that their steps
 printed. A build is named by its id, by enough of its beginning, by its last eight digits, or
 as ^1, the one before the last; without a name the last one is meant.
@@ -287,78 +290,6 @@ func tagCommand() command {
 	}
 }
 
-func rmiCommand() command {
-	return command{
-		name: "rmi", group: "Images", args: "IMAGE...", short: "Remove names from the store",
-		long:  "Remove names from the store. Data that no name holds goes with the next gobuild prune.",
-		flags: func() []flagSpec { return []flagSpec{forceFlag()} },
-		run: func(a *app, ctx context.Context, args []string) error {
-			if len(args) == 0 {
-				return hint(usagef("gobuild rmi takes the images to remove"), "gobuild rmi IMAGE...")
-			}
-			return a.withBuilder(func(b *builder.Builder) error {
-				gone, err := b.Remove(ctx, args)
-				for i, g := range gone {
-					gone[i] = "Untagged: " + ui.Line(g)
-				}
-				if len(gone) > 0 {
-					err = errors.Join(err, a.print(gone...))
-				}
-				return err
-			})
-		},
-	}
-}
-
 func forceFlag() flagSpec {
 	return flagSpec{name: "force", short: "f", kind: kindBool, does: noop, text: "nothing is asked"}
-}
-
-func pushCommand() command {
-	return command{
-		name: "push", group: "Registries", args: "IMAGE", short: "Push an image of the store to its registry",
-		flags: func() []flagSpec {
-			return []flagSpec{{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"}}
-		},
-		run: func(a *app, ctx context.Context, args []string) error {
-			if err := oneImage("push", args); err != nil {
-				return err
-			}
-			return a.withBuilder(func(b *builder.Builder) error {
-				d, err := b.Push(ctx, args[0], a.printer.Event)
-				if err != nil {
-					return err
-				}
-				return a.print(d.String())
-			})
-		},
-	}
-}
-
-func pullCommand() command {
-	return command{
-		name: "pull", group: "Registries", args: "IMAGE", short: "Fetch an image into the store",
-		flags: func() []flagSpec {
-			return []flagSpec{
-				{name: "platform", kind: kindList, arg: "OS/ARCH", text: "platform to fetch (default this machine's)"},
-				{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"},
-			}
-		},
-		run: func(a *app, ctx context.Context, args []string) error {
-			if err := oneImage("pull", args); err != nil {
-				return err
-			}
-			var opt builder.Options
-			if err := a.fillPlatform(&opt, a.flags); err != nil {
-				return err
-			}
-			return a.withBuilder(func(b *builder.Builder) error {
-				d, err := b.Pull(ctx, args[0], opt.Platform, a.printer.Event)
-				if err != nil {
-					return err
-				}
-				return a.print(d.String())
-			})
-		},
-	}
 }

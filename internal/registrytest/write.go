@@ -1,0 +1,147 @@
+package registrytest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, repo, id string, body []byte) {
+	q := req.URL.Query()
+	if req.Method == http.MethodPost {
+		mount := digest.Digest(q.Get("mount"))
+		if from := r.repos[q.Get("from")]; from != nil && from.blobs[mount] != nil {
+			r.repo(repo).blobs[mount] = from.blobs[mount]
+			w.Header().Set("Docker-Content-Digest", mount.String())
+			w.WriteHeader(http.StatusCreated)
+			return
+		}
+		id = fmt.Sprintf("u%d", len(r.uploads)+1)
+		r.uploads[id] = &upload{repo: repo}
+		accepted(w, repo, id, 0)
+		return
+	}
+	u := r.uploads[id]
+	if u == nil || u.repo != repo {
+		fail(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
+		return
+	}
+	switch req.Method {
+	case http.MethodPatch, http.MethodPut:
+		var from int
+		if n, _ := fmt.Sscanf(req.Header.Get("Content-Range"), "%d-", &from); n == 1 && from != len(u.data) {
+			w.Header().Set("Location", location(repo, id))
+			w.Header().Set("Range", fmt.Sprintf("0-%d", len(u.data)-1))
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+			return
+		}
+		u.data = append(u.data, body...)
+	case http.MethodDelete:
+		delete(r.uploads, id)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if req.Method != http.MethodPut {
+		accepted(w, repo, id, len(u.data))
+		return
+	}
+	d := digest.Digest(q.Get("digest"))
+	if d.Validate() != nil || d.Algorithm().FromBytes(u.data) != d {
+		u.data = nil
+		fail(w, http.StatusBadRequest, "DIGEST_INVALID")
+		return
+	}
+	r.repo(repo).blobs[d] = u.data
+	delete(r.uploads, id)
+	w.Header().Set("Docker-Content-Digest", d.String())
+	w.Header().Set("Location", "/v2/"+repo+"/blobs/"+d.String())
+	w.WriteHeader(http.StatusCreated)
+}
+
+func location(repo, id string) string { return "/v2/" + repo + "/blobs/uploads/" + id }
+
+func accepted(w http.ResponseWriter, repo, id string, have int) {
+	w.Header().Set("Location", location(repo, id))
+	w.Header().Set("Range", fmt.Sprintf("0-%d", max(have-1, 0)))
+	w.WriteHeader(http.StatusAccepted)
+}
+
+func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, repo, ref string, body []byte) {
+	switch req.Method {
+	case http.MethodPut:
+		r.putManifest(w, req, repo, ref, body)
+		return
+	case http.MethodDelete:
+		r.deleteManifest(w, repo, ref)
+		return
+	}
+	d, m, ok := r.find(repo, ref)
+	if !ok {
+		fail(w, http.StatusNotFound, "MANIFEST_UNKNOWN")
+		return
+	}
+	serveBytes(w, req, m.data, m.mediaType, d)
+}
+
+func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, ref string, body []byte) {
+	var doc struct {
+		Config    *ocispec.Descriptor
+		Layers    []ocispec.Descriptor
+		Manifests []ocispec.Descriptor
+	}
+	if err := json.Unmarshal(body, &doc); err != nil {
+		fail(w, http.StatusBadRequest, "MANIFEST_INVALID")
+		return
+	}
+	rep := r.repo(repo)
+	if doc.Config != nil {
+		doc.Layers = append(doc.Layers, *doc.Config)
+	}
+	for _, l := range doc.Layers {
+		if _, ok := rep.blobs[l.Digest]; !ok {
+			fail(w, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
+			return
+		}
+	}
+	for _, m := range doc.Manifests {
+		if _, ok := rep.manifests[m.Digest]; !ok {
+			fail(w, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
+			return
+		}
+	}
+	d := digest.FromBytes(body)
+	if want := digest.Digest(ref); want.Validate() == nil && want != d {
+		fail(w, http.StatusBadRequest, "DIGEST_INVALID")
+		return
+	} else if want.Validate() != nil {
+		rep.tags[ref] = d
+	}
+	rep.manifests[d] = manifest{req.Header.Get("Content-Type"), body}
+	w.Header().Set("Docker-Content-Digest", d.String())
+	w.WriteHeader(http.StatusCreated)
+}
+
+// deleteManifest takes digests alone, as docker-registry does.
+func (r *Registry) deleteManifest(w http.ResponseWriter, repo, ref string) {
+	d, _, ok := r.find(repo, ref)
+	switch {
+	case r.NoDelete:
+		fail(w, http.StatusMethodNotAllowed, "UNSUPPORTED")
+	case !ok:
+		fail(w, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	case d.String() != ref:
+		fail(w, http.StatusBadRequest, "DIGEST_INVALID")
+	default:
+		rep := r.repo(repo)
+		delete(rep.manifests, d)
+		for tag, to := range rep.tags {
+			if to == d {
+				delete(rep.tags, tag)
+			}
+		}
+		w.WriteHeader(http.StatusAccepted)
+	}
+}
