@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -13,31 +14,46 @@ import (
 )
 
 // editsPerSeed is how many times a project is changed and built.
-const editsPerSeed = 8
+const editsPerSeed = 6
 
-// FuzzCacheEqualsNoCache: a project that is edited at random and built after each edit gives, with everything that the cache
+// differential is how long TestI1_CacheEqualsNoCache goes on beyond its first seeds: make fuzz asks for minutes. It is not a
+// fuzz target because those may take ten seconds for an input at most, and have no use for the coverage of this package.
+var differential = flag.Duration("differential", 0, "how long to try random projects with and without the cache")
+
+// TestI1_CacheEqualsNoCache: a project that is edited at random and built after each edit gives, with everything that the cache
 // has, the same image as in an empty state directory: the digests of the manifests are compared, which hold every file's name,
 // mode, owner, link and content, and the configuration.
-func FuzzCacheEqualsNoCache(f *testing.F) {
-	for seed := range uint64(4) {
-		f.Add(seed)
+func TestI1_CacheEqualsNoCache(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			compareBuilds(t, seed)
+		})
 	}
-	f.Fuzz(func(t *testing.T, seed uint64) {
-		w := newWorld(t, baseDockerfile, nil)
-		base := filepath.Join(w.work, "base")
-		w.build("-o", "type=oci,tar=false,dest="+base)
-		p := newProject(seed)
-		for n := range editsPerSeed {
-			p.writeTo(t, w.dir)
-			args := append([]string{"-f", filepath.Join(w.dir, "Dockerfile"), "--source-date-epoch", "86400", "--build-context", "base=oci-layout://" + base}, p.args()...)
-			cached := p.build(w, w.root, args)
-			fresh := p.build(w, filepath.Join(w.work, fmt.Sprint("fresh", n)), args)
-			if cached != fresh {
-				t.Fatalf("seed %d, after edit %d (%s): with the cache %s, without %s\n%s", seed, n, p.last, cached, fresh, p.dockerfile())
-			}
-			p.edit()
+	if *differential > 0 {
+		end := time.Now().Add(*differential)
+		for seed := rand.Uint64(); time.Now().Before(end); seed++ { //nolint:gosec // no secret
+			t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { compareBuilds(t, seed) })
 		}
-	})
+	}
+}
+
+func compareBuilds(t *testing.T, seed uint64) {
+	w := newWorld(t, baseDockerfile, nil)
+	base := filepath.Join(w.work, "base")
+	w.build("-o", "type=oci,tar=false,dest="+base)
+	p := newProject(seed)
+	for n := range editsPerSeed {
+		p.writeTo(t, w.dir)
+		args := append([]string{"-f", filepath.Join(w.dir, "Dockerfile"), "--source-date-epoch", "86400", "--build-context", "base=oci-layout://" + base}, p.args()...)
+		cached := p.build(w, w.root, args)
+		fresh := p.build(w, filepath.Join(w.work, fmt.Sprint("fresh", n)), args)
+		if cached != fresh {
+			t.Fatalf("seed %d, after edit %d (%s): with the cache %s, without %s\n%s", seed, n, p.last, cached, fresh, p.dockerfile())
+		}
+		p.edit()
+	}
 }
 
 // build gives the digest of the manifest, or how the build failed.

@@ -106,6 +106,9 @@ func (i *Ignore) add(text string, line int) error {
 	if len(rest) > 1 {
 		rest = strings.TrimPrefix(rest, "/")
 	}
+	if !negate {
+		rest = path.Clean(strings.TrimSpace(rest)) // "/ x": the reference trims once more when the slash is gone
+	}
 	p, err := parsePattern(rest)
 	if err != nil {
 		return fmt.Errorf("%q: %w", text, err)
