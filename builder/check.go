@@ -88,7 +88,11 @@ func (bd *build) sayNotices(warnings []stages.Warning) []stages.Warning {
 }
 
 func isNotice(w stages.Warning) bool {
-	return w.Rule == stages.NoticeUnusedBuildArg || w.Rule == stages.NoticeLabsFeature
+	switch w.Rule {
+	case stages.NoticeUnusedBuildArg, stages.NoticeLabsFeature, stages.NoticeNotUTF8:
+		return true
+	}
+	return false
 }
 
 // checkPlan plans with every rule on. It plans once more when the context turns out to hold something that rules need to know.

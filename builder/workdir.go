@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -18,7 +19,7 @@ import (
 // workdirJob makes a directory (FEATURES B60, I7).
 func (sr *stageRun) workdirJob(s state, step *stages.Step) *job {
 	w := step.Workdir
-	k := cache.NewKey("workdir").Add("parent", s.key.String()).Add("path", w.Path).Add("user", w.User)
+	k := cache.NewKey("workdir").Add("parent", s.key.String()).Add("path", w.Path).Add("owner", w.User)
 	if e := sr.opt.SourceDateEpoch; e != nil {
 		k.Add("epoch", fmt.Sprint(e.Unix()))
 	}
@@ -34,13 +35,11 @@ func (sr *stageRun) execWorkdir(w *stages.Workdir, work *snapshot.Work) error {
 		return err
 	}
 	attr := rootfs.Attr{Mode: 0o755, Mtime: unix.NsecToTimespec(sr.cfg.Now().UnixNano())}
-	if w.User != "" {
-		u, err := passwd.Lookup(root, w.User)
-		if err != nil {
-			return fmt.Errorf("owner of the new folder: %w", err)
-		}
-		attr.UID, attr.GID = int(u.UID), int(u.GID)
+	uid, gid, err := folderOwner(root, w.User)
+	if err != nil {
+		return fmt.Errorf("owner of the new folder: %w", err)
 	}
+	attr.UID, attr.GID = int(uid), int(gid)
 	if e := sr.opt.SourceDateEpoch; e != nil {
 		attr.Mtime = unix.NsecToTimespec(e.UnixNano())
 	}
@@ -59,6 +58,28 @@ func (sr *stageRun) execWorkdir(w *stages.Workdir, work *snapshot.Work) error {
 		return err
 	}
 	return restore()
+}
+
+// folderOwner is who a folder made for USER belongs to. A number alone is user and group both, as for --chown. A name that
+// the image lacks is 0, as in the reference: USER is not checked before a RUN needs it (B61), so an image without
+// /etc/passwd may name one that only its runtime knows.
+func folderOwner(root *rootfs.Root, spec string) (uid, gid uint32, err error) {
+	user, group, _ := strings.Cut(spec, ":")
+	uid, gid, err = passwd.Owner(root, user)
+	if err != nil && !errors.Is(err, passwd.ErrUnknown) {
+		return 0, 0, err
+	}
+	if group == "" {
+		return uid, gid, nil
+	}
+	_, other, err := passwd.Owner(root, ":"+group)
+	switch {
+	case err == nil:
+		gid = other
+	case !errors.Is(err, passwd.ErrUnknown):
+		return 0, 0, err
+	}
+	return uid, gid, nil
 }
 
 // existingParent remembers the time of the directory that a new one will be made in.

@@ -109,6 +109,18 @@ func (p *planner) contextSource(c namedContext, platform ocispec.Platform) (Sour
 	return Source{Kind: SourceImage, Image: ref}, ref, nil
 }
 
+// checkImageName refuses what cannot name an image, also where no target needs
+// it: the reference reads the names of all stages (D2).
+func (p *planner) checkImageName(name string) error {
+	if name == scratch {
+		return nil
+	}
+	if _, err := imageref.Parse(name); err != nil {
+		return withHint(fmt.Errorf("invalid image name %s: %w", quoteShort(name), cause(err)), p.file.stageHint(name))
+	}
+	return nil
+}
+
 // imageSource says where the files of an image named in the Dockerfile are:
 // nowhere (scratch), in the named context that replaces it, or in the image.
 func (p *planner) imageSource(name string, platform ocispec.Platform) (Source, BaseRef, error) {
@@ -117,10 +129,6 @@ func (p *planner) imageSource(name string, platform ocispec.Platform) (Source, B
 	}
 	if c, ok := p.lookupContext(name, platform); ok {
 		return p.contextSource(c, platform)
-	}
-	if _, err := imageref.Parse(name); err != nil {
-		return Source{}, BaseRef{}, withHint(fmt.Errorf("invalid image name %s: %w", quoteShort(name), cause(err)),
-			p.file.stageHint(name))
 	}
 	ref := BaseRef{Name: name, Platform: platforms.Format(platforms.Normalize(platform))}
 	return Source{Kind: SourceImage, Image: ref}, ref, nil

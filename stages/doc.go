@@ -48,8 +48,8 @@
 // SecretsUsedInArgOrEnv, InvalidDefaultArgInFrom, FromPlatformFlagConstDisallowed,
 // InvalidBaseImagePlatform (of FROM only), CopyIgnoredFile, ExposeProtoCasing,
 // ExposeInvalidFormat, and InvalidDefinitionDescription when asked for. The check
-// directive and check comments are honoured. Two notices of our own have the
-// names NoticeUnusedBuildArg and NoticeLabsFeature.
+// directive and check comments are honoured. Three notices of our own have the
+// names NoticeUnusedBuildArg, NoticeLabsFeature and NoticeNotUTF8.
 //
 // Rules that judge style and known traps have names that begin with Best. The
 // table of them is bestRules in best.go, a pure function each; Options.Best turns

@@ -148,6 +148,49 @@ RUN x
 	}
 }
 
+// An ARG hides a variable of the image to the end of its stage only.
+func TestA21_ArgDoesNotHideInTheNextStage(t *testing.T) {
+	t.Parallel()
+	plan := mustPlan(t, `FROM busybox AS one
+ENV X=env
+ARG X=arg Y=arg
+RUN echo $X
+FROM one AS two
+RUN echo $X
+LABEL x=$X y=$Y
+FROM two AS three
+LABEL x=$X
+`)
+	one, two, three := plan.Stages[0], plan.Stages[1], plan.Stages[2]
+	if got, _ := lookupEnv(one.Steps[0].Run.Env, "X"); got != "arg" {
+		t.Errorf("in its stage X = %q", got)
+	}
+	if got, _ := lookupEnv(two.Steps[0].Run.Env, "X"); got != "env" {
+		t.Errorf("in the next stage X = %q", got)
+	}
+	if got := two.Image.Config.Labels; got["x"] != "env" || got["y"] != "arg" {
+		t.Errorf("labels %v: other ARGs are inherited", got)
+	}
+	if got := two.History[0].CreatedBy; got != "RUN |2 X=env Y=arg /bin/sh -c echo $X # buildkit" {
+		t.Errorf("history %q", got)
+	}
+	if got := three.Image.Config.Labels["x"]; got != "env" {
+		t.Errorf("label %q", got)
+	}
+}
+
+func TestA21_ImageThatNamesAVariableTwice(t *testing.T) {
+	t.Parallel()
+	plan := mustPlan(t, "FROM doubled AS one\nENV A=new\nLABEL a=$A\nFROM one AS two\nFROM two\nLABEL b=$A\n")
+	st := plan.Target()
+	if got := st.Image.Config.Labels; got["a"] != "new" || got["b"] != "second" {
+		t.Errorf("labels %v: ENV replaces the first, FROM loads the last", got)
+	}
+	if got := strings.Join(st.Image.Config.Env[:2], " "); got != "A=new A=second" {
+		t.Errorf("env %q", st.Image.Config.Env)
+	}
+}
+
 func TestA17_HeredocBodies(t *testing.T) {
 	t.Parallel()
 	plan := mustPlan(t, "FROM busybox\nENV v=x\nCOPY <<A <<'B' <<-\"C\" /d/\n$v \"$v\" '$v' \\q\\\\ \\\nnext\nA\n$v\\q\nB\n\t\tchomp $v\n\tC\n")

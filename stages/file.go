@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
@@ -118,11 +119,15 @@ func (f *File) stageName(i int) string {
 
 // add appends one instruction to the file.
 func (f *File) add(node *parser.Node, lint *linter.Linter) error {
+	pos := Position{node.StartLine, node.EndLine}
+	if !utf8.ValidString(node.Original) && len(f.warnings) < maxWarnings {
+		f.warnings = append(f.warnings, Warning{Rule: NoticeNotUTF8, Pos: pos,
+			Message: fmt.Sprintf("line %d is not valid UTF-8: each such byte becomes U+FFFD", pos.Start)})
+	}
 	v, err := parseInstruction(node, f.escape, lint)
 	if err != nil {
 		return err
 	}
-	pos := Position{node.StartLine, node.EndLine}
 	if st, ok := v.(*instructions.Stage); ok {
 		f.stages = append(f.stages, rawStage{Stage: *st, pos: pos})
 		return nil

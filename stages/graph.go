@@ -76,10 +76,12 @@ func (p *planner) newStage(i int) (*stage, error) {
 	}
 	if base, ok := p.byName[st.baseName]; ok {
 		st.base = base
-	} else if base, ok := p.targetStage(st.baseName, p.wish(st)); ok {
+		return st, nil
+	}
+	if base, ok := p.targetStage(st.baseName, p.wish(st)); ok {
 		return st, p.basedOn(st, base)
 	}
-	return st, nil
+	return st, newError(raw.pos, "FROM "+cut(st.baseName, maxQuoted), p.checkImageName(st.baseName))
 }
 
 // basedOn makes a stage start from another, which a named context put there: it must stand before it, as with every FROM.
@@ -207,17 +209,17 @@ func (p *planner) copyOrigin(from string) (origin, error) {
 		}
 		return origin{stage: i}, nil
 	}
-	return p.nameOrigin(from), nil
+	return p.nameOrigin(from)
 }
 
-func (p *planner) nameOrigin(name string) origin {
+func (p *planner) nameOrigin(name string) (origin, error) {
 	if i, ok := p.byName[strings.ToLower(name)]; ok {
-		return origin{stage: i, name: name}
+		return origin{stage: i, name: name}, nil
 	}
 	if i, ok := p.targetStage(name, p.target); ok {
-		return origin{stage: i, name: name}
+		return origin{stage: i, name: name}, nil
 	}
-	return origin{stage: -1, name: name}
+	return origin{stage: -1, name: name}, p.checkImageName(name)
 }
 
 // mountOrigin is the from= of B22: an index is no name here.
@@ -225,7 +227,10 @@ func (p *planner) mountOrigin(from string) (origin, error) {
 	if from == "" {
 		return origin{stage: -1}, nil
 	}
-	o := p.nameOrigin(from)
+	o, err := p.nameOrigin(from)
+	if err != nil {
+		return o, err
+	}
 	if i, err := strconv.Atoi(from); err == nil && o.stage < 0 && i >= 0 && i < len(p.stages) {
 		return o, withHint(fmt.Errorf("from=%s: a stage cannot be given by index here", from), "name the stage with FROM ... AS")
 	}

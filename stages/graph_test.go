@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -102,6 +103,24 @@ COPY --from=broken /a /a
 	if got := stageNames(plan); got != "b c a" {
 		t.Errorf("with AllStages the target is still last: %s", got)
 	}
+}
+
+func TestD2_UnneededStagesHaveValidNames(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ src, text, hint string }{
+		{"FROM BAD//x AS a", "invalid image name", ""},
+		{"ARG N=Busybox\nFROM $N AS a", "must be lowercase", ""},
+		{"FROM busybox AS x\nFROM X AS a", "must be lowercase", "did you mean x?"},
+		{"FROM busybox AS a\nCOPY --from=Bad:Tag:x /a /a", "invalid image name", ""},
+		{"FROM busybox AS a\nRUN --mount=from=BAD//x,target=/x y", "invalid image name", ""},
+	} {
+		_, err := planOf(tc.src+"\nFROM busybox\n", amd64())
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(e.Error(), tc.text) || !strings.Contains(e.Remedy(), tc.hint) {
+			t.Errorf("%s: %v", tc.src, err)
+		}
+	}
+	mustPlan(t, "FROM scratch AS a\nCOPY --from=scratch / /\nFROM nosuchimage AS b\nCOPY --from=nosuch /a /a\nFROM busybox\n")
 }
 
 func TestD3_NameLookup(t *testing.T) {
@@ -281,6 +300,12 @@ func TestB8_PredefinedArgs(t *testing.T) {
 	}
 	if got, _ := lookupEnv(firstRun(t, plan).Env, "TARGETARCH"); got != "riscv64" {
 		t.Errorf("a build argument overrides: %q", got)
+	}
+	for given, want := range map[string]string{"LAST": "LAST", "0": "last", "": "last"} {
+		plan = mustPlan(t, src, target(given))
+		if got, _ := lookupEnv(firstRun(t, plan).Env, "TARGETSTAGE"); got != want {
+			t.Errorf("target %q: TARGETSTAGE %q, want %q", given, got, want)
+		}
 	}
 }
 

@@ -44,6 +44,8 @@ func testBase(ref BaseRef) (Base, bool) {
 		img.Config.OnBuild = []string{"COPY --from=nosuch /a /b"}
 	case "badtrigger":
 		img.Config.OnBuild = []string{"COPY --chmod=9z9 a b"}
+	case "doubled":
+		img.Config.Env = []string{"A=first", "A=second"}
 	case "arm":
 		img.Architecture, img.Variant = "arm", "v7"
 	default:

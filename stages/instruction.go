@@ -3,6 +3,7 @@ package stages
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -70,26 +71,54 @@ func parseInstruction(node *parser.Node, escape rune, lint *linter.Linter) (any,
 
 // prepareNode checks and corrects the tree of one instruction.
 func prepareNode(node *parser.Node, escape rune) error {
+	name := strings.ToUpper(node.Value)
 	if !utf8.ValidString(node.Original) {
-		return withHint(errors.New("the instruction is not valid UTF-8"), "save the Dockerfile as UTF-8")
+		if name == "RUN" { // the bytes are the command's; the reference cannot pass them on either
+			return withHint(errors.New("the instruction is not valid UTF-8"), "save the Dockerfile as UTF-8")
+		}
+		repairText(node)
 	}
 	if err := repairFlags(node, escape); err != nil {
 		return err
 	}
-	name := strings.ToUpper(node.Value)
-	flags, dropped := node.Flags, name == "ARG" || name == "STOPSIGNAL"
-	if name == "HEALTHCHECK" && node.Next != nil && strings.EqualFold(node.Next.Value, "NONE") {
-		dropped = true // the parser looks at the flags of CMD only
-	}
-	if dropped && len(flags) > 0 {
-		flag, _, _ := strings.Cut(flags[0], "=")
-		return fmt.Errorf("unknown flag: %s", flag)
+	if err := checkDroppedFlags(name, node); err != nil {
+		return err
 	}
 	if name == "COPY" || name == "ADD" {
 		for n := node.Next; n != nil; n = n.Next {
 			if strings.Contains(n.Value, "<<") && strings.Count(n.Value, "${") > maxLexed {
 				return errNesting // in JSON, so the line parser's guard did not see it
 			}
+		}
+	}
+	return nil
+}
+
+// repairText replaces each byte that is no UTF-8 by the replacement character,
+// as the lexer and the JSON of an image configuration do.
+func repairText(node *parser.Node) {
+	for n := node; n != nil; n = n.Next {
+		n.Value, n.Original = validUTF8(n.Value), validUTF8(n.Original)
+		for _, c := range n.Children {
+			repairText(c)
+		}
+	}
+}
+
+func validUTF8(s string) string { return string([]rune(s)) }
+
+// checkDroppedFlags looks at the flags that the parser never does: all of ARG
+// and STOPSIGNAL, and those of HEALTHCHECK NONE, which has the flags of
+// HEALTHCHECK CMD without a use for them (A12).
+func checkDroppedFlags(name string, node *parser.Node) error {
+	none := name == "HEALTHCHECK" && node.Next != nil && strings.EqualFold(node.Next.Value, "NONE")
+	if !none && name != "ARG" && name != "STOPSIGNAL" {
+		return nil
+	}
+	for _, flag := range node.Flags {
+		word, _, _ := strings.Cut(flag, "=")
+		if !slices.Contains(instructionFlags[name], strings.TrimPrefix(word, "--")) {
+			return fmt.Errorf("unknown flag: %s", word)
 		}
 	}
 	return nil
@@ -189,9 +218,6 @@ func checkRun(c *instructions.RunCommand) error {
 		}
 	}
 	for _, f := range c.Files {
-		if err := checkHeredocName(f.Name); err != nil {
-			return err
-		}
 		if !validText(f.Data) {
 			return withHint(errors.New("the heredoc contains a NUL or invalid UTF-8"), "save the Dockerfile as UTF-8")
 		}
@@ -208,12 +234,12 @@ func checkSources(s *instructions.SourcesAndDest, node *parser.Node) error {
 			s.SourcePaths = append(s.SourcePaths, n.Value)
 		}
 	}
-	for _, c := range s.SourceContents {
+	for i, c := range s.SourceContents {
 		if err := checkHeredocName(c.Path); err != nil {
 			return err
 		}
-		if c.Expand && !validText(c.Data) {
-			return withHint(errors.New("the heredoc contains a NUL or invalid UTF-8"), "quote the heredoc's name to keep its bytes")
+		if c.Expand { // the name quoted keeps the bytes
+			s.SourceContents[i].Data = validUTF8(c.Data)
 		}
 	}
 	return nil

@@ -28,9 +28,6 @@ func (s *state) pairs(name string, in instructions.KeyValuePairs) (out [][2]stri
 		if err != nil {
 			return nil, "", err
 		}
-		if key == "" {
-			return nil, "", errors.New("names can not be blank")
-		}
 		b.WriteString(" " + key + "=" + value)
 		if s.size+b.Len() > maxConfig {
 			return nil, "", errConfigSize
@@ -90,6 +87,8 @@ func (s *state) setArgs(c *instructions.ArgCommand) error {
 			text.WriteString("=" + value)
 			if arg.Key != argScanContext && arg.Key != argScanStage {
 				copied += s.env.set(arg.Key, value)
+				_, inImage := s.config.Get(arg.Key)
+				s.hidden = s.hidden || inImage
 			}
 		}
 		if text.Len()+s.size > maxConfig {
@@ -279,16 +278,20 @@ func (s *state) workdir(c *command, cmd *instructions.WorkdirCommand) error {
 	if strings.IndexByte(wd, 0) >= 0 {
 		return errors.New("the path contains a NUL byte")
 	}
-	if !path.IsAbs(wd) {
+	// An absolute path is kept as written, as the reference keeps it: an image's
+	// configuration is compared with what other builders make of the file.
+	cfg := &s.out.Image.Config
+	switch {
+	case wd == "" && path.IsAbs(cfg.WorkingDir):
+		wd = cfg.WorkingDir
+	case !path.IsAbs(wd):
 		wd = path.Join(s.dir(), wd)
 	}
-	// The history keeps an absolute path as written; the configuration and the
-	// step have it clean.
-	created, clean := "WORKDIR "+wd, path.Clean(wd)
-	s.out.Image.Config.WorkingDir = clean
-	s.size += len(clean)
-	if clean == "/" {
+	cfg.WorkingDir = wd
+	s.size += len(wd)
+	created := "WORKDIR " + wd
+	if wd == "/" {
 		return s.meta(created)
 	}
-	return s.step(c, Step{Text: s.text(c, false, nil), Workdir: &Workdir{Path: clean, User: s.out.Image.Config.User}}, created)
+	return s.step(c, Step{Text: s.text(c, false, nil), Workdir: &Workdir{Path: path.Clean(wd), User: cfg.User}}, created)
 }

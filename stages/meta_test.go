@@ -102,8 +102,19 @@ func TestB12B13_EnvAndLabel(t *testing.T) {
 	if len(plan.Stages[0].Image.Config.Labels) != 0 || len(plan.Stages[1].Image.Config.Labels) != 1 {
 		t.Error("--label is for the target only")
 	}
-	_, err := planOf("FROM busybox\nENV $unset=x\n", amd64())
-	wantError(t, err, 2, "can not be blank", "")
+}
+
+func TestB12B13_NameThatExpandsToNothing(t *testing.T) {
+	t.Parallel()
+	st := mustPlan(t, "FROM busybox\nENV $unset=x\nLABEL $unset=y\n").Target()
+	if _, ok := lookupEnv(st.Image.Config.Env, ""); !ok || st.Image.Config.Labels[""] != "y" {
+		t.Errorf("env %q, labels %q: the reference keeps them", st.Image.Config.Env, st.Image.Config.Labels)
+	}
+	for _, src := range []string{"ENV =x", "LABEL =x", "LABEL \"\"=x\nFROM busybox\nENV $unset=x\nRUN true"} {
+		if _, err := planOf("FROM busybox\n"+src+"\n", amd64()); err == nil {
+			t.Errorf("%s is accepted", src)
+		}
+	}
 }
 
 func TestB63_Expose(t *testing.T) {
@@ -186,12 +197,20 @@ func TestB68_Signals(t *testing.T) {
 
 func TestB60_Workdir(t *testing.T) {
 	t.Parallel()
-	for _, tc := range []struct{ src, want string }{
-		{"WORKDIR /a\nWORKDIR b", "/a/b"}, {"WORKDIR /x//y/./z/", "/x/y/z"}, {"WORKDIR a b", "/a b"}, {"WORKDIR ../../x", "/x"},
-		{"WORKDIR /a\nWORKDIR $unset", "/a"}, {"WORKDIR /a\nWORKDIR .", "/a"},
+	for _, tc := range []struct{ src, want, dir string }{
+		{"WORKDIR /a\nWORKDIR b", "/a/b", "/a/b"}, {"WORKDIR a b", "/a b", "/a b"}, {"WORKDIR ../../x", "/x", "/x"},
+		{"WORKDIR /a\nWORKDIR $unset", "/a", "/a"}, {"WORKDIR /a\nWORKDIR .", "/a", "/a"},
+		// Absolute paths are stored as written, and cleaned where they are used.
+		{"WORKDIR /app/", "/app/", "/app"}, {"WORKDIR /x//y/./z/", "/x//y/./z/", "/x/y/z"}, {"WORKDIR /a/../b", "/a/../b", "/b"},
+		{"WORKDIR /a/\nWORKDIR b/", "/a/b", "/a/b"}, {"WORKDIR /a/\nWORKDIR $unset", "/a/", "/a"}, {"WORKDIR /a/\nWORKDIR .", "/a", "/a"},
 	} {
-		if got := mustPlan(t, "FROM busybox\n"+tc.src+"\n").Target().Image.Config.WorkingDir; got != tc.want {
+		st := mustPlan(t, "FROM busybox\n"+tc.src+"\nRUN x\n").Target()
+		if got := st.Image.Config.WorkingDir; got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.src, got, tc.want)
+		}
+		n := len(st.Steps)
+		if made, run := st.Steps[n-2].Workdir.Path, st.Steps[n-1].Run.Dir; made != tc.dir || run != tc.dir {
+			t.Errorf("%s: makes %q, runs in %q, want %q", tc.src, made, run, tc.dir)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func TestParseErrors(t *testing.T) {
 		{"A12 flag of CMD", "FROM a\nCMD --x y\n", 2, "unknown flag: --x", ""},
 		{"A12 ARG has no flags", "FROM a\nARG --x y\n", 2, "unknown flag: --x", ""},
 		{"A12 STOPSIGNAL has no flags", "FROM a\nSTOPSIGNAL --x=1 9\n", 2, "unknown flag: --x", ""},
-		{"A12 HEALTHCHECK NONE has no flags", "FROM a\nHEALTHCHECK --interval=1s NONE\n", 2, "unknown flag: --interval", ""},
+		{"A12 HEALTHCHECK NONE with an unknown flag", "FROM a\nHEALTHCHECK --interval=1s --intervall=1s NONE\n", 2, "unknown flag: --intervall", ""},
 		{"A13 JSON of numbers", "FROM a\nRUN [1]\n", 2, "strings only", "double quotes"},
 		{"A15 unterminated", "FROM a\nRUN <<E\nx\n", 2, "unterminated heredoc", "only the heredoc's name"},
 		{"A17 heredoc as destination", "FROM a\nCOPY x <<E\nE\n", 2, "heredoc as a destination", ""},
@@ -194,6 +194,38 @@ func TestA12_Flags(t *testing.T) {
 	c := firstCopy(t, mustPlan(t, "FROM busybox\nCOPY --chown=à <<E --x <<F /y/\na\nE\nb\nF\n"))
 	if len(c.Files) != 2 || c.Files[1].Data != "b\n" || c.Chown != "à" || c.Paths[0] != "--x" {
 		t.Errorf("heredocs after such a flag: %+v", c)
+	}
+}
+
+func TestA1_BytesThatAreNoUTF8(t *testing.T) {
+	t.Parallel()
+	plan := mustPlan(t, "# \xe9\nFROM busybox\nLABEL l=\"caf\xe9\xe8\"\nENV e \xe9 x\nCMD echo \xff\nONBUILD RUN \xe9\nCOPY <<E <<'F' /\n\xe9$u\nE\n\xe9\nF\n")
+	cfg := plan.Target().Image.Config
+	if cfg.Labels["l"] != "caf\uFFFD\uFFFD" || cfg.Cmd[2] != "echo \uFFFD" || cfg.OnBuild[0] != "RUN \uFFFD" {
+		t.Errorf("each byte is replaced: %q %q %q", cfg.Labels, cfg.Cmd, cfg.OnBuild)
+	}
+	if got, _ := lookupEnv(cfg.Env, "e"); got != "\uFFFD x" {
+		t.Errorf("ENV %q", got)
+	}
+	if f := firstCopy(t, plan).Files; f[0].Data != "\uFFFD\n" || f[1].Data != "\xe9\n" {
+		t.Errorf("a heredoc keeps its bytes if its name is quoted: %q", f)
+	}
+	notices := 0
+	for _, w := range plan.Warnings {
+		if w.Rule == NoticeNotUTF8 {
+			notices++
+		}
+	}
+	if notices != 4 {
+		t.Errorf("%d notices for 4 lines: %+v", notices, plan.Warnings)
+	}
+}
+
+func TestA12_FlagsOfHealthcheckNone(t *testing.T) {
+	t.Parallel()
+	h := mustPlan(t, "FROM busybox\nHEALTHCHECK --interval=5s --retries=3 NONE\n").Target().Image.Config.Healthcheck
+	if len(h.Test) != 1 || h.Test[0] != "NONE" || h.Interval != 0 || h.Retries != 0 {
+		t.Errorf("%+v: flags of HEALTHCHECK are allowed and mean nothing", h)
 	}
 }
 

@@ -202,6 +202,7 @@ type Warning struct {
 const (
 	NoticeUnusedBuildArg = "UnusedBuildArg" // a --build-arg that no ARG declares (B7)
 	NoticeLabsFeature    = "LabsFeature"    // a labs feature without the labs syntax (A5)
+	NoticeNotUTF8        = "NotUTF8"        // an instruction with bytes that are no UTF-8
 )
 
 // Options are what the invoker decides about a plan.

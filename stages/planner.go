@@ -353,9 +353,10 @@ func (f *File) findStage(target string) (int, bool) {
 	return i, err == nil && i >= 0 && i < len(f.stages)
 }
 
-// stageNameOf is the name of a target as given, for TARGETSTAGE.
+// stageNameOf is the name of a target for TARGETSTAGE: as given, unless it was
+// given by index or not at all.
 func (f *File) stageNameOf(target string) string {
-	if i, ok := f.findStage(target); ok {
+	if i, ok := f.findStage(target); ok && !strings.EqualFold(f.stages[i].Name, target) {
 		return f.stages[i].Name
 	}
 	return target

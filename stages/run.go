@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -31,6 +32,14 @@ func (s *state) runStep(c *command, cmd *instructions.RunCommand) error {
 	}
 	r := &Run{Dir: s.dir(), User: s.out.Image.Config.User}
 	r.Args, r.Files = s.command(cmd)
+	for _, f := range r.Files {
+		if err := checkHeredocName(f.Name); err != nil {
+			return err
+		}
+	}
+	if _, ok := s.env.Get(""); ok {
+		return withHint(errors.New("the environment has a variable without a name"), "look for an ENV whose name expands to nothing")
+	}
 	masked, err := s.mounts(r, cmd, c.origins)
 	if err != nil {
 		return err

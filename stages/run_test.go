@@ -23,6 +23,7 @@ func TestA16_HeredocInRun(t *testing.T) {
 		{"a script with tabs", "RUN <<-E\n\t#!/bin/x\n\tE\n", []string{"/dev/pipes/E"}, []Inline{{"E", "#!/bin/x\n"}}, ""},
 		{"with anything else the shell gets it all", "RUN cat <<A 3<<-B > f\na$x\nA\n\tb\n\tB\n",
 			[]string{"/bin/sh", "-c", "cat <<A 3<<-B > f\na$x\nA\n\tb\nB"}, nil, ""},
+		{"a name that is no file name", "RUN <<a/b\nx\na/b\n", []string{"/bin/sh", "-c", "x\n"}, nil, ""},
 		{"exec form has none", "RUN [\"<<E\"]\n", []string{"<<E"}, nil, "RUN <<E # buildkit"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -37,6 +38,18 @@ func TestA16_HeredocInRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestH04_ScriptNameIsAPlainFileName(t *testing.T) {
+	t.Parallel()
+	_, err := planOf("FROM busybox\nRUN <<../x\n#!/bin/sh\n../x\n", amd64())
+	wantError(t, err, 2, "not a plain file name", "")
+}
+
+func TestB20_NamelessVariable(t *testing.T) {
+	t.Parallel()
+	_, err := planOf("FROM busybox\nENV $unset=x\nRUN x\n", amd64())
+	wantError(t, err, 3, "variable without a name", "expands to nothing")
 }
 
 func u32(n uint32) *uint32 { return &n }

@@ -37,6 +37,8 @@ type state struct {
 	size    int              // of the image configuration so far, about
 	owned   struct{ labels, ports, volumes bool }
 
+	hidden  bool     // an ARG of this stage has the name of a variable of the image
+	doubled bool     // the base image's Env has a name twice
 	unknown bool     // the configuration of the base image is not known
 	seen    []linted // what our own lint rules look at
 	named   []string // by the VOLUME evaluated last
@@ -77,24 +79,40 @@ func (p *planner) begin(st *stage) error {
 	st.out = &Stage{Index: st.index, Name: p.file.stageName(st.index), Pos: st.raw.pos, Steps: []Step{}, History: []History{}}
 	st.planner, st.lint, st.needs = p, p.lint, map[int]bool{}
 	if st.base >= 0 {
-		st.inherit(p.stages[st.base])
+		err := st.inherit(p.stages[st.base])
 		if st.replaced != nil {
 			st.out.Image.Config.OnBuild = p.stages[st.base].out.Image.Config.OnBuild
 		}
-		return nil
+		return err
 	}
 	return st.fromImage(p)
 }
 
-func (s *state) inherit(base *stage) {
+func (s *state) inherit(base *stage) error {
 	s.out.Base = Source{Kind: SourceStage, Stage: base.index}
 	s.out.Image = base.out.Image
 	s.out.Image.Config.OnBuild = nil
 	s.runsOn = base.runsOn
 	s.config, s.env, s.args = base.config.fork(), base.env.fork(), base.args.fork()
-	s.size, s.workdirSet, s.unknown = base.size, base.workdirSet, base.unknown
+	s.size, s.workdirSet, s.unknown, s.doubled = base.size, base.workdirSet, base.unknown, base.doubled
 	s.needs[base.index] = true
 	s.addPath()
+	if !base.hidden && !base.doubled {
+		return nil
+	}
+	// An ARG that hides a variable of the image does so to the end of its stage:
+	// FROM loads the image's variables anew.
+	s.loadEnv()
+	return s.planner.x.budget.spend(entryCost * len(s.config.list))
+}
+
+// loadEnv brings the variables of the image into force. The last of those with
+// one name counts.
+func (s *state) loadEnv() {
+	for _, kv := range s.config.list {
+		k, v, _ := strings.Cut(kv, "=")
+		s.env.set(k, v)
+	}
 }
 
 func (st *stage) fromImage(p *planner) error {
@@ -165,9 +183,9 @@ func (s *state) adopt(img *Image) {
 	s.env, s.args = newEnviron(nil), newEnviron(nil)
 	s.out.Image = own
 	s.addPath()
+	s.loadEnv()
+	s.doubled = len(s.config.index) < len(s.config.list)
 	for _, kv := range s.config.list {
-		k, v, _ := strings.Cut(kv, "=")
-		s.env.set(k, v)
 		s.size += len(kv) + 3
 	}
 	if wd := own.Config.WorkingDir; wd != "" && !path.IsAbs(wd) {
