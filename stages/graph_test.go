@@ -109,8 +109,8 @@ func TestD2_UnneededStagesHaveValidNames(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ src, text, hint string }{
 		{"FROM BAD//x AS a", "invalid image name", ""},
-		{"ARG N=Busybox\nFROM $N AS a", "must be lowercase", ""},
-		{"FROM busybox AS x\nFROM X AS a", "must be lowercase", "did you mean x?"},
+		{"ARG N=Busybox\nFROM $N AS a", "has capitals", ""},
+		{"FROM busybox AS x\nFROM X AS a", "has capitals", "did you mean x?"},
 		{"FROM busybox AS a\nCOPY --from=Bad:Tag:x /a /a", "invalid image name", ""},
 		{"FROM busybox AS a\nRUN --mount=from=BAD//x,target=/x y", "invalid image name", ""},
 	} {
