@@ -40,7 +40,7 @@ func TestA16_HeredocInRun(t *testing.T) {
 	}
 }
 
-func TestH04_ScriptNameIsAPlainFileName(t *testing.T) {
+func TestA16_ScriptNameIsAPlainFileName(t *testing.T) {
 	t.Parallel()
 	_, err := planOf("FROM busybox\nRUN <<../x\n#!/bin/sh\n../x\n", amd64())
 	wantError(t, err, 2, "not a plain file name", "")
