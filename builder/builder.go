@@ -172,7 +172,7 @@ func (b *Builder) sandboxRunner(opt RunOptions) (*sandbox.Runner, error) {
 	if err := atomicfile.Mkdir(stubs); err != nil {
 		return nil, err
 	}
-	r, err := sandbox.New(sandbox.Config{Executable: b.cfg.Executable, CgroupParent: opt.CgroupParent, Notice: b.notice, StubDir: stubs})
+	r, err := sandbox.New(sandbox.Config{Executable: b.cfg.Executable, CgroupParent: opt.CgroupParent, BestEffort: opt.BestEffort, Notice: b.notice, StubDir: stubs})
 	if err != nil {
 		return nil, err
 	}

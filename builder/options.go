@@ -88,6 +88,8 @@ type RunOptions struct {
 	CpusetCPUs    string
 	CpusetMems    string
 	PidsLimit     int64
+	BlockWeight   uint16 // 10 to 1000
+	BlockRates    []BlockRate
 	CgroupParent  string
 	BestEffort    bool // a limit that cannot be set is a notice, not an error
 	NetworkStrict bool
@@ -98,6 +100,13 @@ type RunOptions struct {
 	NoNewPrivileges bool
 	SeccompNone     bool
 	Seccomp         string // a profile in Docker's form, the text itself
+}
+
+// BlockRate is one of the --device-read-bps family.
+type BlockRate struct {
+	Device string // path
+	Kind   string // read-bps, write-bps, read-iops or write-iops
+	Rate   uint64 // a second
 }
 
 // Ulimit is one --ulimit: -1 is unlimited.

@@ -67,7 +67,10 @@ func (opt *RunOptions) shape(spec *sandbox.Spec) {
 func limitsOf(opt *RunOptions) sandbox.Limits {
 	l := sandbox.Limits{
 		MemoryBytes: opt.MemoryBytes, MemorySwap: opt.MemorySwap, CPUShares: opt.CPUShares, CPUPeriod: opt.CPUPeriod, CPUQuota: opt.CPUQuota,
-		CpusetCPUs: opt.CpusetCPUs, CpusetMems: opt.CpusetMems, PidsLimit: opt.PidsLimit,
+		CpusetCPUs: opt.CpusetCPUs, CpusetMems: opt.CpusetMems, PidsLimit: opt.PidsLimit, BlockWeight: opt.BlockWeight,
+	}
+	for _, r := range opt.BlockRates {
+		l.BlockRates = append(l.BlockRates, sandbox.BlockRate(r))
 	}
 	if opt.CPUs > 0 {
 		const period = 100000 // microseconds, the kernel's default (FEATURES G14)

@@ -23,6 +23,7 @@ const groupPrefix = "gobuild-step-"
 
 // groups makes the cgroups of steps, below the process's own or a given one.
 type groups struct {
+	parent string
 	random string
 	find   func() (hierarchies, error)
 	sweep  sync.Once
@@ -32,12 +33,13 @@ type groups struct {
 // hierarchies says where cgroups are made: by controller in version 1, one directory for all in version 2.
 type hierarchies struct {
 	unified     bool
+	dir         string            // of version 2: what steps' groups are made in
 	controllers map[string]string // controller -> directory that steps' groups are made in
 	mounts      []cgroupDir       // what a step sees of them
 }
 
 func newGroups(parent string) *groups {
-	g := &groups{random: rand.Text()[:8]}
+	g := &groups{parent: parent, random: rand.Text()[:8]}
 	g.find = sync.OnceValues(func() (hierarchies, error) { return findHierarchies(parent) })
 	return g
 }
@@ -85,6 +87,7 @@ func findUnified(own, parent string) (hierarchies, error) {
 	if parent != "" {
 		dir = filepath.Join(cgroup2.UnifiedMountpoint, parent)
 	}
+	h.dir = dir
 	available, err := cgroups.ReadFile(dir, "cgroup.controllers")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return hierarchies{}, setupError("read cgroup", dir, err)
@@ -107,30 +110,13 @@ func (g *groups) prefix() string {
 	return groupPrefix + strconv.Itoa(os.Getpid()) + "-" + g.random + "-"
 }
 
-// controllersOf names the controllers that limits need.
-func controllersOf(l Limits) []string {
-	var need []string
-	if l.MemoryBytes != 0 || l.MemorySwap != 0 {
-		need = append(need, "memory")
-	}
-	if l.CPUShares != 0 || l.CPUPeriod != 0 || l.CPUQuota != 0 {
-		need = append(need, "cpu")
-	}
-	if l.CpusetCPUs != "" || l.CpusetMems != "" {
-		need = append(need, "cpuset")
-	}
-	if l.PidsLimit != 0 {
-		need = append(need, "pids")
-	}
-	return need
-}
-
 // group is the cgroup of one step: one directory for each controller in version 1, one in all in version 2.
 type group struct {
-	limits Limits
-	paths  map[string]string
-	locks  []*os.File
-	stats  interface {
+	limits    Limits
+	resources *cgroups.Resources
+	paths     map[string]string
+	locks     []*os.File
+	stats     interface {
 		Set(*cgroups.Resources) error
 		Stats(*cgroups.StatsOptions) (*cgroups.Stats, error)
 		OOMKillCount() (uint64, error)
@@ -143,19 +129,28 @@ func (g *groups) create(l Limits, pid int) (*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	need := controllersOf(l)
+	need := controllersOf(&l)
 	for _, controller := range need {
-		if h.controllers[controller] == "" {
+		if !h.has(controller) {
 			return nil, &SetupError{Op: "limit step", Path: controller, Kind: ErrLimitUnavailable, Detail: "the cgroup controller is not there or not delegated"}
 		}
 	}
 	g.sweep.Do(func() { sweepGroups(h) })
 	name := g.prefix() + strconv.FormatInt(g.next.Add(1), 10)
 	made := &group{limits: l, paths: map[string]string{}}
+	if made.resources, err = resources(&l); err != nil {
+		return nil, err
+	}
 	if h.unified {
-		err = made.makeUnified(filepath.Join(h.controllers[need[0]], name), need)
+		err = made.makeUnified(filepath.Join(h.dir, name), need)
 	} else {
+		if g.parent != "" {
+			need = inheritable() // what is set there holds for steps without limits too
+		}
 		for _, controller := range need {
+			if !h.has(controller) {
+				continue
+			}
 			made.paths[controller] = filepath.Join(h.controllers[controller], name)
 		}
 		err = made.makeByController()
@@ -173,9 +168,49 @@ func (g *groups) create(l Limits, pid int) (*group, error) {
 	return made, nil
 }
 
+// forStep makes the group of a step, nil where it needs none. With bestEffort a limit that cannot be had is told and left out.
+func (g *groups) forStep(l Limits, pid int, bestEffort bool, notice func(string)) (*group, error) {
+	if !l.Any() && g.parent == "" {
+		return nil, nil
+	}
+	if bestEffort {
+		h, err := g.find()
+		if err != nil {
+			return nil, err
+		}
+		for _, controller := range controllersOf(&l) {
+			if !h.has(controller) {
+				notice("limits of " + controller + " are not set: the cgroup controller is not there or not delegated")
+				l.drop(controller)
+			}
+		}
+	}
+	made, err := g.create(l, pid)
+	if err != nil && bestEffort && errors.Is(err, ErrLimitUnavailable) {
+		notice("limits are not set: " + err.Error())
+		return nil, nil
+	}
+	return made, err
+}
+
+// inheritable are the controllers of version 1 whose limits on a parent hold below it.
+func inheritable() []string {
+	return []string{"blkio", "cpu", "cpuacct", "cpuset", "freezer", "memory", "pids"}
+}
+
+// has says whether there is a controller, by its name in version 1.
+func (h *hierarchies) has(controller string) bool { return h.controllers[h.nameOf(controller)] != "" }
+
+func (h *hierarchies) nameOf(controller string) string {
+	if h.unified && controller == "blkio" {
+		return "io"
+	}
+	return controller
+}
+
 // enter sets the limits, then moves a process and all its threads in.
 func (g *group) enter(pid int) error {
-	if err := g.stats.Set(resources(g.limits)); err != nil {
+	if err := g.stats.Set(g.resources); err != nil {
 		return err
 	}
 	for _, dir := range g.paths {
@@ -186,27 +221,8 @@ func (g *group) enter(pid int) error {
 	return nil
 }
 
-func resources(l Limits) *cgroups.Resources {
-	r := &cgroups.Resources{
-		SkipDevices: true, // mounts are nodev and CAP_SYS_ADMIN is gone, so nothing is left for a device filter
-		Memory:      l.MemoryBytes, MemorySwap: l.MemorySwap, CpuShares: l.CPUShares,
-		CpuPeriod: l.CPUPeriod, CpuQuota: l.CPUQuota, CpusetCpus: l.CpusetCPUs, CpusetMems: l.CpusetMems,
-		CpuWeight: cgroups.ConvertCPUSharesToCgroupV2Value(l.CPUShares),
-	}
-	if l.MemoryBytes > 0 && l.MemorySwap == 0 {
-		r.MemorySwap = 2 * l.MemoryBytes
-	}
-	if l.PidsLimit > 0 {
-		limit := l.PidsLimit + initPids
-		r.PidsLimit = &limit
-	} else if l.PidsLimit < 0 {
-		r.PidsLimit = &l.PidsLimit
-	}
-	return r
-}
-
 func (g *group) makeByController() error {
-	r := resources(g.limits)
+	r := g.resources
 	if memory := g.paths["memory"]; memory != "" && g.limits.MemorySwap == 0 {
 		// A kernel without swap accounting has no such file; swap was not asked about.
 		if _, err := os.Stat(filepath.Join(filepath.Dir(memory), "memory.memsw.limit_in_bytes")); err != nil {
@@ -236,13 +252,18 @@ func (g *group) makeUnified(dir string, need []string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
+	for i, controller := range need {
+		if controller == "blkio" {
+			need[i] = "io"
+		}
+	}
 	if err := enableControllers(filepath.Dir(dir), need); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	m, err := cgroup2.NewManager(&cgroups.Cgroup{Resources: resources(g.limits)}, dir)
+	m, err := cgroup2.NewManager(&cgroups.Cgroup{Resources: g.resources}, dir)
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func limited(t *testing.T, l Limits) (*fixture, func(script string) (string, Res
 	f := newFixture(t, Config{})
 	h, err := f.groups.find()
 	must(t, err)
-	for _, c := range controllersOf(l) {
+	for _, c := range controllersOf(&l) {
 		if h.controllers[c] == "" {
 			t.Skipf("needs the cgroup controller %s", c)
 		}

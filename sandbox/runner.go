@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -138,7 +139,7 @@ func (r *Runner) surplus() *process {
 	return p
 }
 
-func (p *process) fits(k kind) bool { return p.kind == k }
+func (p *process) fits(k kind) bool { return reflect.DeepEqual(p.kind, k) }
 
 // take gives a spare that fits, or starts a child.
 func (r *Runner) take(k kind) (*process, error) {
@@ -175,11 +176,9 @@ func (r *Runner) start(k kind) (*process, error) {
 		return nil, err
 	}
 	p.kind = k
-	if k.limits.Any() {
-		if p.group, err = r.groups.create(k.limits, p.proc.Pid); err != nil {
-			p.kill()
-			return nil, err
-		}
+	if p.group, err = r.groups.forStep(k.limits, p.proc.Pid, r.cfg.BestEffort, r.cfg.Notice); err != nil {
+		p.kill()
+		return nil, err
 	}
 	return p, nil
 }

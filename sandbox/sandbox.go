@@ -14,9 +14,11 @@ import (
 type Config struct {
 	// Executable is the binary that is executed again as the step's init: gobuild's own. It is opened once.
 	Executable string
-	// CgroupParent is the cgroup below which steps with limits get theirs, as a path from the root of each hierarchy.
-	// Empty: below the cgroup that gobuild itself is in.
+	// CgroupParent is the cgroup below which steps get theirs, as a path from the root of each hierarchy.
+	// Empty: below the cgroup that gobuild itself is in, and only steps with limits have one.
 	CgroupParent string
+	// BestEffort makes a notice of a limit that cannot be set, and runs the step without it.
+	BestEffort bool
 	// Notice is told things that the user should know, one line each, from any goroutine. It may be nil.
 	Notice func(string)
 	// Spares is how many children are started ahead; 0 means 2.
@@ -112,10 +114,19 @@ type Limits struct {
 	CpusetCPUs  string // as "0-2,7"
 	CpusetMems  string
 	PidsLimit   int64
+	BlockWeight uint16 // share of block devices, 10 to 1000
+	BlockRates  []BlockRate
+}
+
+// BlockRate limits one kind of access to one block device.
+type BlockRate struct {
+	Device string // path of its node on the host
+	Kind   string // "read-bps", "write-bps", "read-iops" or "write-iops"
+	Rate   uint64 // bytes or operations in a second
 }
 
 // Any says whether any limit is set.
-func (l Limits) Any() bool { return l != Limits{} }
+func (l *Limits) Any() bool { return len(controllersOf(l)) > 0 }
 
 // Rlimit is a setrlimit(2) limit by its name in lower case ("nofile"); -1 is unlimited.
 type Rlimit struct {

@@ -170,8 +170,13 @@ func runFlags() []flagSpec {
 		{name: "cpuset-cpus", kind: kindString, arg: "LIST", text: "CPUs to run on, e.g. 0-3,7"},
 		{name: "cpuset-mems", kind: kindString, arg: "LIST", text: "memory nodes to use"},
 		{name: "pids-limit", kind: kindString, arg: "N", text: "processes that each RUN step may have, -1 for no limit"},
+		{name: "blkio-weight", kind: kindString, arg: "N", text: "share of block devices, 10 to 1000"},
+		{name: "device-read-bps", kind: kindList, arg: "DEVICE:SIZE", text: "bytes that each RUN step may read from a block device in a second, e.g. /dev/sda:10m"},
+		{name: "device-write-bps", kind: kindList, arg: "DEVICE:SIZE", text: "bytes that each RUN step may write to a block device in a second"},
+		{name: "device-read-iops", kind: kindList, arg: "DEVICE:N", text: "reads of a block device in a second"},
+		{name: "device-write-iops", kind: kindList, arg: "DEVICE:N", text: "writes to a block device in a second"},
 		{name: "resource", kind: kindList, arg: "KEY=VALUE,...", text: "the limits above in one flag, e.g. memory=2g,cpu-quota=50000"},
-		{name: "cgroup-parent", kind: kindString, arg: "PATH", text: "control group to run steps below"},
+		{name: "cgroup-parent", kind: kindString, arg: "PATH", text: "control group to run steps below, a path or NAME.slice"},
 		{name: "best-effort-limits", kind: kindBool, text: "only say so when a limit cannot be set"},
 	}
 }

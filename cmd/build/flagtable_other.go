@@ -21,7 +21,6 @@ const (
 	useCompression = "use -o type=oci,dest=FILE with compression= and compression-level="
 	useStateCache  = "use --cache-from and --cache-to"
 	useInsecure    = "name the registry: --insecure-registry HOST"
-	useGroup       = "use --cgroup-parent with a limited group"
 	noAttestation  = "no attestation is made"
 )
 
@@ -102,11 +101,6 @@ func laterOwnFlags() []flagSpec {
 		laterList("sbom-scanner-command", noAttestation),
 		laterString("sbom-scanner-image", noAttestation),
 		laterString("cgroup-driver", "groups are made as directories; use --cgroup-parent"),
-		laterString("blkio-weight", useGroup),
-		laterList("device-read-bps", useGroup),
-		laterList("device-write-bps", useGroup),
-		laterList("device-read-iops", useGroup),
-		laterList("device-write-iops", useGroup),
 		laterString("push-chunk", "the size is chosen by gobuild"),
 		laterBool("push-ignore-immutable-tag-errors", "push another tag"),
 		laterString("debug-image", "use gobuild run"),

@@ -15,6 +15,9 @@ const (
 	// maxSeccomp bounds a system call filter: Docker's own has 20 KiB.
 	maxSeccomp = 1 << 20
 
+	// maxGroupPath bounds --cgroup-parent by what the kernel takes as a path.
+	maxGroupPath = 4095
+
 	// maxToolWait bounds the question whether docker or podman works here: a daemon that hangs does not.
 	maxToolWait = 15 * time.Second
 

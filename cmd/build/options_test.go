@@ -398,6 +398,37 @@ func TestN2_SSH(t *testing.T) {
 	wantUsage(t, err, "keys as files are not supported yet")
 }
 
+func TestG14_BlockDevices(t *testing.T) {
+	t.Parallel()
+	opt, err := options(t, nil, "--blkio-weight=300", "--device-read-bps=/dev/sda:5m", "--device-read-bps=/dev/sda:10m", "--device-write-iops=/dev/a:b:7")
+	want := []builder.BlockRate{{Device: "/dev/sda", Kind: "read-bps", Rate: 10 << 20}, {Device: "/dev/a:b", Kind: "write-iops", Rate: 7}}
+	if err != nil || opt.Run.BlockWeight != 300 || !reflect.DeepEqual(opt.Run.BlockRates, want) {
+		t.Errorf("%+v, %v", opt.Run, err)
+	}
+	for arg, text := range map[string]string{
+		"--blkio-weight=9": "10 to 1000", "--device-read-bps=/dev/sda": "want /dev/NAME:RATE", "--device-read-bps=sda:1m": "want /dev/NAME:RATE",
+		"--device-write-bps=/dev/sda:fast": "not a rate", "--device-read-iops=/dev/sda:1m": "not a rate", "--device-write-iops=/dev/sda:0": "not a rate",
+	} {
+		_, err := options(t, nil, arg)
+		wantUsage(t, err, text)
+	}
+}
+
+func TestG15_CgroupParent(t *testing.T) {
+	t.Parallel()
+	for arg, want := range map[string]string{
+		"/a/b": "/a/b", "a/b/": "/a/b", "builds.slice": "/builds.slice", "a-b-c.slice": "/a.slice/a-b.slice/a-b-c.slice", "/x/a-b.slice": "/x/a-b.slice",
+	} {
+		if opt, err := options(t, nil, "--cgroup-parent", arg); err != nil || opt.Run.CgroupParent != want {
+			t.Errorf("%s: %q, %v", arg, opt.Run.CgroupParent, err)
+		}
+	}
+	for _, arg := range []string{"", "/", "../x", "a/../../b", "a--b.slice", "-a.slice", ".slice"} {
+		_, err := options(t, nil, "--cgroup-parent", arg)
+		wantUsage(t, err, "--cgroup-parent")
+	}
+}
+
 func TestG14_Limits(t *testing.T) {
 	t.Parallel()
 	opt, err := options(t, nil, "-m", "1g", "--memory-swap=2g", "--cpu-shares=512", "--cpu-period=100000", "--cpu-quota=50000",

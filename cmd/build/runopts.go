@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/netip"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,7 +18,6 @@ func runOptions(f flags) (builder.RunOptions, error) {
 		DNSSearch:     f.list("dns-search"),
 		DNSOptions:    f.list("dns-option"),
 		Hostname:      f.str("hostname"),
-		CgroupParent:  f.str("cgroup-parent"),
 		BestEffort:    f.is("best-effort-limits"),
 		NetworkStrict: f.is("network-strict"),
 		Network:       f.str("network"),
@@ -28,7 +29,7 @@ func runOptions(f flags) (builder.RunOptions, error) {
 	if !validHostname(opt.Hostname) {
 		return opt, usagef("--hostname=%s: want a host name", opt.Hostname)
 	}
-	for _, fill := range []func(*builder.RunOptions, flags) error{fillHosts, fillDNS, fillSecurity, fillUlimits, fillSizes, fillResources} {
+	for _, fill := range []func(*builder.RunOptions, flags) error{fillHosts, fillDNS, fillSecurity, fillUlimits, fillSizes, fillResources, fillBlockRates, fillParent} {
 		if err := fill(&opt, f); err != nil {
 			return opt, err
 		}
@@ -127,7 +128,7 @@ func fillSizes(opt *builder.RunOptions, f flags) error {
 
 // resourceNames are the limits that --resource takes too, each spelled as its flag.
 func resourceNames() []string {
-	return []string{"memory", "memory-swap", "cpus", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems", "pids-limit"}
+	return []string{"memory", "memory-swap", "cpus", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems", "pids-limit", "blkio-weight"}
 }
 
 // fillResources reads the limits, of their own flags or of --resource.
@@ -190,6 +191,11 @@ func setResource(opt *builder.RunOptions, name, value string) error {
 	case "pids-limit":
 		want = "a number, or -1"
 		opt.PidsLimit, ok = parseOrUnlimited(value, 1)
+	case "blkio-weight":
+		want = "a number from 10 to 1000"
+		var n uint64
+		n, ok = parseUnsigned(value, 10, 1000)
+		opt.BlockWeight = uint16(n)
 	case "cpuset-cpus":
 		want = "a list like 0-3,7"
 		opt.CpusetCPUs, ok = value, isCPUList(value)
@@ -199,6 +205,60 @@ func setResource(opt *builder.RunOptions, name, value string) error {
 	}
 	if !ok {
 		return usagef("--%s=%s: want %s", name, value, want)
+	}
+	return nil
+}
+
+// fillBlockRates reads the --device-read-bps family. A later value for a device replaces an earlier one.
+func fillBlockRates(opt *builder.RunOptions, f flags) error {
+	for _, kind := range []string{"read-bps", "write-bps", "read-iops", "write-iops"} {
+		flag := "device-" + kind
+		for _, v := range f.list(flag) {
+			i := strings.LastIndex(v, ":")
+			if i <= 0 || !strings.HasPrefix(v, "/dev/") {
+				return usagef("--%s=%s: want /dev/NAME:RATE", flag, v)
+			}
+			rate, ok := parseSize(v[i+1:], 1)
+			if strings.HasSuffix(kind, "iops") {
+				var n uint64
+				n, err := strconv.ParseUint(v[i+1:], 10, 32)
+				rate, ok = int64(n), err == nil && n > 0
+			}
+			if !ok {
+				return usagef("--%s=%s: %q is not a rate", flag, v, v[i+1:])
+			}
+			one := builder.BlockRate{Device: v[:i], Kind: kind, Rate: uint64(rate)}
+			opt.BlockRates = slices.DeleteFunc(opt.BlockRates, func(b builder.BlockRate) bool { return b.Device == one.Device && b.Kind == kind })
+			opt.BlockRates = append(opt.BlockRates, one)
+		}
+	}
+	return nil
+}
+
+// fillParent takes a path, or the name of a systemd slice, whose directory lies in those of the slices that its name begins with
+// (systemd.slice(5)).
+func fillParent(opt *builder.RunOptions, f flags) error {
+	parent := f.str("cgroup-parent")
+	if !f.given("cgroup-parent") {
+		return nil
+	}
+	clean := path.Clean("/" + parent)
+	if parent == "" || clean == "/" || strings.Contains("/"+parent+"/", "/../") || len(parent) > maxGroupPath {
+		return usagef("--cgroup-parent=%s: want the path of a control group", parent)
+	}
+	opt.CgroupParent = clean
+	name, isSlice := strings.CutSuffix(parent, ".slice")
+	if !isSlice || strings.Contains(parent, "/") {
+		return nil
+	}
+	opt.CgroupParent = ""
+	for i, r := range name + "-" {
+		if r == '-' {
+			opt.CgroupParent += "/" + name[:i] + ".slice"
+		}
+	}
+	if strings.HasPrefix(name, "-") || strings.HasSuffix(name, "-") || strings.Contains(name, "--") || name == "" {
+		return usagef("--cgroup-parent=%s: not the name of a slice", parent)
 	}
 	return nil
 }
