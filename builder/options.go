@@ -153,9 +153,14 @@ type StepResult struct {
 	Duration time.Duration `json:"durationNs"`
 	CPU      time.Duration `json:"cpuNs,omitempty"`
 	PeakMem  int64         `json:"peakMemoryBytes,omitempty"`
+	Bytes    int64         `json:"layerBytes"` // of the files in its layer
+	StepUsage
 
 	Index   int             `json:"stageIndex"`
 	Causes  []history.Cause `json:"causes,omitempty"`  // of a step that was not cached
 	Follows *history.Place  `json:"follows,omitempty"` // the step whose change made this one run
 	Saved   time.Duration   `json:"savedNs,omitempty"` // of a cached step: what it took when it ran
 }
+
+// StepUsage is what a RUN used beside the time and memory of StepResult; nothing for a step that was cached.
+type StepUsage = history.Usage

@@ -219,6 +219,7 @@ func (bd *build) recordedSteps() []history.Step {
 		steps = append(steps, history.Step{
 			Place: history.Place{Stage: s.Stage, Index: s.Index, Line: s.Line, Text: s.Text}, Number: s.Number, Total: s.Total, Key: s.Key, Cached: s.Cached,
 			Reason: s.Reason, Causes: s.Causes, Follows: s.Follows, Duration: s.Duration, Saved: s.Saved, CPU: s.CPU, PeakMem: s.PeakMem,
+			Bytes: s.Bytes, Usage: s.StepUsage,
 		})
 	}
 	return steps

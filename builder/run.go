@@ -88,7 +88,14 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, mounts *moun
 	if res.ExitCode != 0 || res.OOMKilled {
 		return usageOf{}, sr.runError(step, res, log)
 	}
-	return usageOf{cpu: res.CPUUser + res.CPUSystem, peak: res.PeakMemory}, mounts.unchanged(ctx)
+	return usageOfResult(&res), mounts.unchanged(ctx)
+}
+
+func usageOfResult(r *sandbox.Result) usageOf {
+	return usageOf{cpu: r.CPUUser + r.CPUSystem, peak: r.PeakMemory, more: StepUsage{
+		CPUUser: r.CPUUser, CPUSystem: r.CPUSystem, ReadBytes: r.ReadBytes, WrittenBytes: r.WrittenBytes, PeakPids: r.PeakPids,
+		NetReceived: r.NetReceived, NetSent: r.NetSent,
+	}}
 }
 
 func (sr *stageRun) spec(r *stages.Run, log *stepLog) sandbox.Spec {

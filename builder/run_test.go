@@ -234,3 +234,26 @@ func TestI3_SecurityIsInTheKey(t *testing.T) {
 	p.opt.Run, p.opt.Allow = RunOptions{}, []string{"security.insecure"}
 	key("insecure")
 }
+
+func TestG20O3_StepsTellTheirSizeAndUse(t *testing.T) {
+	p := newShellProject(t, "FROM base\nRUN dd if=/dev/zero of=/big bs=1000 count=5\nRUN true\nCOPY four /\n", map[string]string{"four": "1234"})
+	for _, cached := range []bool{false, true} {
+		res, err := p.build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sizes []int64
+		for _, e := range p.events {
+			if e.Type == EventStepDone {
+				sizes = append(sizes, e.Bytes)
+			}
+		}
+		if n := len(sizes); n < 3 || sizes[n-3] != 5000 || sizes[n-2] != 0 || sizes[n-1] != 4 {
+			t.Errorf("cached %v: events tell %d", cached, sizes)
+		}
+		run := res.Steps[len(res.Steps)-3]
+		if run.Bytes != 5000 || run.Cached != cached || cached == (run.CPUUser+run.CPUSystem > 0) {
+			t.Errorf("cached %v: %+v", cached, run)
+		}
+	}
+}

@@ -128,6 +128,7 @@ type outcome struct {
 type usageOf struct {
 	cpu  time.Duration
 	peak int64
+	more StepUsage
 }
 
 // step makes one step's layer, from the cache or by doing it, and tells the user.
@@ -165,10 +166,11 @@ func (sr *stageRun) report(info *StepInfo, out outcome) {
 	if out.cached && sr.opt.Explain {
 		sr.em.emit(Event{Type: EventCache, Step: info, Cached: true, Text: out.reason})
 	}
-	sr.em.emit(Event{Type: EventStepDone, Step: info, Cached: out.cached, Duration: out.duration, Digest: string(out.layer.id)[:12]})
+	sr.em.emit(Event{Type: EventStepDone, Step: info, Cached: out.cached, Duration: out.duration, Digest: string(out.layer.id)[:12], Bytes: out.layer.bytes, Usage: &out.usage.more})
 	sr.record(StepResult{
 		Stage: info.Stage, Number: info.Number, Total: info.Total, Text: info.Text, Line: info.Line, Cached: out.cached,
 		Reason: out.reason, Key: out.key, Duration: out.duration, CPU: out.usage.cpu, PeakMem: out.usage.peak,
+		Bytes: out.layer.bytes, StepUsage: out.usage.more,
 		Index: sr.stage.Index, Causes: out.miss.causes, Follows: out.miss.follows, Saved: out.saved,
 	})
 }
@@ -196,6 +198,7 @@ type stepRecord struct {
 	Lineage  string        `json:"lineage,omitempty"` // of the layers below, "" for COPY --link
 	Created  time.Time     `json:"created"`
 	Duration time.Duration `json:"durationNs"`
+	Bytes    int64         `json:"bytes,omitempty"` // of the layer's files
 }
 
 // do is attempt, once more if a file of the context changed meanwhile (HOSTILE H-13): the key is then another.
@@ -217,7 +220,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	out = outcome{key: job.key.Digest()}
 	defer func() {
 		if err == nil {
-			sr.give(job.key, stepRecord{ID: out.layer.id, Lineage: lineageOf(s, job), Created: out.layer.created}, out.layer)
+			sr.give(job.key, stepRecord{ID: out.layer.id, Lineage: lineageOf(s, job), Created: out.layer.created, Bytes: out.layer.bytes}, out.layer)
 		}
 	}()
 	slot = fmt.Sprintf("%s|%s|%s|%s", sr.project(), sr.stage.Name, slot, job.verb)
@@ -266,6 +269,9 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 		return out, err
 	}
 	rec := stepRecord{ID: newID(), Lineage: lineage, Created: sr.createdNow(), Duration: sr.cfg.Now().Sub(begun)}
+	if rec.Bytes, err = work.Size(); err != nil {
+		return out, err
+	}
 	if err := work.Commit(rec.ID); err != nil {
 		return out, err
 	}
@@ -273,7 +279,7 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 		return out, fmt.Errorf("record step: %w", err)
 	}
 	sr.noteFiles(job)
-	out.layer = &fsLayer{id: rec.ID, created: rec.Created, alone: job.alone}
+	out.layer = &fsLayer{id: rec.ID, created: rec.Created, bytes: rec.Bytes, alone: job.alone}
 	return out, nil
 }
 
@@ -320,7 +326,7 @@ func (sr *stageRun) lookupLocal(job *job, lineage string) (hit, miss, bool) {
 	if rec.Lineage != lineage {
 		return hit{}, sr.after(missOf("upon", "a step before it was built again")), false
 	}
-	h := hit{layer: &fsLayer{id: rec.ID, created: rec.Created, alone: job.alone}, took: rec.Duration}
+	h := hit{layer: &fsLayer{id: rec.ID, created: rec.Created, bytes: rec.Bytes, alone: job.alone}, took: rec.Duration}
 	if sr.snapshots.Has(rec.ID) {
 		return h, miss{}, true
 	}

@@ -26,6 +26,7 @@ import (
 type fsLayer struct {
 	id      snapshot.ID
 	created time.Time // when its step ran; zero for a base's layer
+	bytes   int64     // of a step's files, 0 where that is not known
 	alone   bool      // COPY --link: made without what lies below
 
 	// Of a base's layer, known from its manifest.

@@ -64,7 +64,20 @@ type Step struct {
 	Saved    time.Duration `json:"savedNs,omitempty"` // of a hit: what it took when it ran
 	CPU      time.Duration `json:"cpuNs,omitempty"`
 	PeakMem  int64         `json:"peakMemoryBytes,omitempty"`
+	Bytes    int64         `json:"layerBytes,omitempty"` // of the files in its layer
 	Failed   bool          `json:"failed,omitempty"`
+	Usage
+}
+
+// Usage is what a command used beside time and memory.
+type Usage struct {
+	CPUUser      time.Duration `json:"cpuUserNs,omitempty"`
+	CPUSystem    time.Duration `json:"cpuSystemNs,omitempty"`
+	ReadBytes    int64         `json:"readBytes,omitempty"`    // from block devices
+	WrittenBytes int64         `json:"writtenBytes,omitempty"` // to block devices
+	PeakPids     int64         `json:"peakPids,omitempty"`     // where the kernel counts them for the step
+	NetReceived  int64         `json:"netReceivedBytes,omitempty"`
+	NetSent      int64         `json:"netSentBytes,omitempty"`
 }
 
 // Cause is one difference that made a step run.

@@ -329,7 +329,18 @@ func (g *group) lock() error {
 
 // account reads what the kernel counted, before the group goes.
 func (g *group) account(res *Result) error {
-	if g == nil || g.limits.MemoryBytes == 0 && g.limits.MemorySwap == 0 {
+	if g == nil {
+		return nil
+	}
+	for _, controller := range []string{"pids", ""} {
+		if dir := g.paths[controller]; dir != "" {
+			// Before Linux 6.1 there is no such file.
+			if text, err := cgroups.ReadFile(dir, "pids.peak"); err == nil {
+				res.PeakPids, _ = strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+			}
+		}
+	}
+	if g.limits.MemoryBytes == 0 && g.limits.MemorySwap == 0 {
 		return nil
 	}
 	kills, err := g.stats.OOMKillCount()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -52,6 +53,7 @@ type child struct {
 	scratch int // the tmpfs that is the root before the step's, later for clean-up
 	null    int // /dev/null
 	oom     int // /proc/self/oom_score_adj
+	net     int // /proc/self/net/dev
 	root    *stepRoot
 	forker  *forker
 	command atomic.Int64 // pid, 0 when there is none
@@ -169,13 +171,43 @@ func (c *child) execute(cmd *command) (replyFrame, error) {
 		result.ExitCode = 128 + result.Signal
 	}
 	killRest()
+	c.count(&result)
+	return result, nil
+}
+
+// count reads what the kernel counted of the command and its children, and of their network.
+func (c *child) count(r *replyFrame) {
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &usage); err == nil {
-		result.User = time.Duration(usage.Utime.Nano())
-		result.Sys = time.Duration(usage.Stime.Nano())
-		result.MaxRSS = usage.Maxrss << 10
+		r.User = time.Duration(usage.Utime.Nano())
+		r.Sys = time.Duration(usage.Stime.Nano())
+		r.MaxRSS = usage.Maxrss << 10
+		r.Read, r.Written = usage.Inblock*512, usage.Oublock*512 // blocks of 512 bytes whatever the device has, getrusage(2)
 	}
-	return result, nil
+	if c.prep.Network == NetworkHost {
+		return // what passes there is everybody's
+	}
+	buf := make([]byte, maxNetDev)
+	if n, err := unix.Pread(c.net, buf, 0); err == nil {
+		r.Received, r.Sent = traffic(string(buf[:n]))
+	}
+}
+
+// traffic adds up what all interfaces but loopback have passed, of /proc/net/dev.
+func traffic(dev string) (received, sent int64) {
+	for line := range strings.Lines(dev) {
+		name, counts, ok := strings.Cut(strings.TrimSpace(line), ":")
+		f := strings.Fields(counts)
+		if !ok || name == "lo" || len(f) < 16 {
+			continue
+		}
+		in, inErr := strconv.ParseInt(f[0], 10, 64)
+		out, outErr := strconv.ParseInt(f[8], 10, 64)
+		if inErr == nil && outErr == nil {
+			received, sent = received+in, sent+out
+		}
+	}
+	return received, sent
 }
 
 // reap waits for all children, zombies that were left to us too, until the given one has ended.

@@ -307,6 +307,9 @@ func (c *child) openOwn() error {
 	if c.oom, err = unix.Open("/proc/self/oom_score_adj", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 		return setupError("open", "/proc/self/oom_score_adj", err)
 	}
+	if c.net, err = unix.Open("/proc/self/net/dev", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return setupError("open", "/proc/self/net/dev", err)
+	}
 	return nil
 }
 

@@ -12,6 +12,8 @@ const (
 	maxFilter = 4096
 	// maxErrno is the part of a filter's answer that holds an errno (SECCOMP_RET_DATA).
 	maxErrno = 0xffff
+	// maxNetDev bounds what is read of /proc/net/dev: a step has an interface or two.
+	maxNetDev = 16 << 10
 	// maxMounts bounds the mounts of one step, each of which may hold a descriptor while the step is set up.
 	maxMounts = 500
 	// maxLower is overlayfs's own limit (OVL_MAX_STACK, fs/overlayfs/params.h).

@@ -301,6 +301,7 @@ func (f *replyFrame) result() Result {
 	res := Result{
 		ExitCode: f.ExitCode, Signal: f.Signal, PeakMemory: f.MaxRSS,
 		CPUUser: f.User, CPUSystem: f.Sys, Wall: f.Wall, Exec: f.Exec,
+		ReadBytes: f.Read, WrittenBytes: f.Written, NetReceived: f.Received, NetSent: f.Sent,
 	}
 	switch f.Exec {
 	case ExecNotFound:

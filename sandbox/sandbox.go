@@ -156,6 +156,11 @@ type Result struct {
 	PeakMemory         int64
 	CPUUser, CPUSystem time.Duration // of all the step's processes
 	Wall               time.Duration
+	ReadBytes          int64 // from block devices, by processes that were waited for
+	WrittenBytes       int64 // to block devices, as far as the kernel charged it to the step
+	PeakPids           int64 // most processes and threads at once, those of the init too; 0 without a cgroup that counts them
+	NetReceived        int64 // bytes, in a network of its own
+	NetSent            int64
 	Exec               ExecFailure // the command did not start
 }
 

@@ -629,3 +629,22 @@ func TestExecutableBySelfLink(t *testing.T) {
 	must(t, err)
 	must(t, s.close())
 }
+
+func TestG20_WhatAStepUsedIsCounted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, Config{})
+	_, res := f.sh(t, f.spec(t, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/big bs=64k count=16 conv=fsync 2>/dev/null"))
+	if res.CPUUser+res.CPUSystem <= 0 || res.Wall <= 0 || res.PeakMemory <= 0 || res.WrittenBytes < 0 || res.NetReceived != 0 || res.NetSent != 0 {
+		t.Errorf("%+v", res)
+	}
+}
+
+func TestG20_TrafficOfAllInterfacesButLoopback(t *testing.T) {
+	t.Parallel()
+	const dev = "Inter-|   Receive                                                |  Transmit\n" +
+		" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n" +
+		"    lo: 9 9 0 0 0 0 0 0 9 9 0 0 0 0 0 0\n  eth0:100 1 0 0 0 0 0 0 20 1 0 0 0 0 0 0\n  eth1: 3 1 0 0 0 0 0 0 4 1 0 0 0 0 0 0\n"
+	if in, out := traffic(dev); in != 103 || out != 24 {
+		t.Errorf("%d, %d", in, out)
+	}
+}

@@ -65,6 +65,10 @@ type replyFrame struct {
 	MaxRSS    int64
 	User, Sys time.Duration
 	Wall      time.Duration
+	Read      int64
+	Written   int64
+	Received  int64
+	Sent      int64
 	Notices   []string
 }
 

@@ -333,3 +333,34 @@ func TestOpen_ClosesTheDirectoryToOthersAndRefusesALink(t *testing.T) {
 		t.Error("a link was accepted")
 	}
 }
+
+func TestG20_SizeOfANewLayerIsThatOfItsFiles(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := s.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Discard() }()
+	_, upper, _ := w.Dirs()
+	for name, size := range map[string]int{"a": 3, "d/e/b": 4096, "empty": 0} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(upper, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(upper, name), make([]byte, size), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(filepath.Join(upper, "a"), filepath.Join(upper, "d/a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a", filepath.Join(upper, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := w.Size(); err != nil || n != 4099 {
+		t.Errorf("%d, %v", n, err)
+	}
+}

@@ -192,7 +192,23 @@ func openDirAt(parent *os.File, name string) (*os.File, error) {
 // treeSize adds up the disk blocks of a tree. It holds one directory open at a time and goes back by "..",
 // checking that it gets where it came from, so the depth of the tree does not matter. It closes dir.
 func treeSize(dir *os.File) (int64, error) {
-	w := sizeWalk{dir: dir}
+	blocks, err := sumTree(dir, func(st *unix.Stat_t) float64 { return float64(st.Blocks) })
+	return int64(math.Round(blocks)) * 512, err
+}
+
+// treeContent adds up the lengths of the files of a tree. It closes dir.
+func treeContent(dir *os.File) (int64, error) {
+	bytes, err := sumTree(dir, func(st *unix.Stat_t) float64 {
+		if st.Mode&unix.S_IFMT == unix.S_IFREG {
+			return float64(st.Size)
+		}
+		return 0
+	})
+	return int64(math.Round(bytes)), err
+}
+
+func sumTree(dir *os.File, count func(*unix.Stat_t) float64) (float64, error) {
+	w := sizeWalk{dir: dir, count: count}
 	defer func() { _ = w.dir.Close() }()
 	if err := w.enter(dir); err != nil {
 		return 0, err
@@ -202,13 +218,14 @@ func treeSize(dir *os.File) (int64, error) {
 			return 0, err
 		}
 	}
-	return int64(math.Round(w.total)) * 512, nil
+	return w.total, nil
 }
 
 type sizeWalk struct {
 	dir   *os.File
 	stack []sizeFrame
-	total float64 // blocks of 512 bytes
+	count func(*unix.Stat_t) float64
+	total float64
 }
 
 type sizeFrame struct {
@@ -225,7 +242,7 @@ func (w *sizeWalk) enter(dir *os.File) error {
 	if err != nil {
 		return err
 	}
-	w.total += float64(st.Blocks)
+	w.total += w.count(&st)
 	w.stack = append(w.stack, sizeFrame{dev: st.Dev, ino: st.Ino, names: names})
 	return nil
 }
@@ -250,7 +267,7 @@ func (w *sizeWalk) step() error {
 		return &fs.PathError{Op: "stat", Path: w.dir.Name() + "/" + name, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		w.total += float64(st.Blocks) / float64(max(1, st.Nlink))
+		w.total += w.count(&st) / float64(max(1, st.Nlink))
 		return nil
 	}
 	sub, err := openDirAt(w.dir, name)

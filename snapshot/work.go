@@ -183,6 +183,22 @@ func (w *Work) Upper() (*rootfs.Root, error) {
 	return rootfs.Open(w.upper())
 }
 
+// Size is how many bytes the files of the layer have. It closes the view.
+func (w *Work) Size() (int64, error) {
+	if err := w.closeView(); err != nil {
+		return 0, err
+	}
+	dir, err := os.Open(w.upper())
+	if err != nil {
+		return 0, fmt.Errorf("size of new layer: %w", err)
+	}
+	n, err := treeContent(dir) // closes dir
+	if err != nil {
+		return 0, fmt.Errorf("size of new layer: %w", err)
+	}
+	return n, nil
+}
+
 func (w *Work) closeView() error {
 	if w.root == nil {
 		return nil

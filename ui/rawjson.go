@@ -25,10 +25,11 @@ type jsonObject struct {
 	Data       *string `json:"data,omitempty"`
 	DataBase64 []byte  `json:"dataBase64,omitempty"`
 
-	Cached   *bool          `json:"cached,omitempty"`
-	Duration *time.Duration `json:"durationNs,omitempty"`
-	Digest   string         `json:"digest,omitempty"`
-	Bytes    *int64         `json:"bytes,omitempty"`
+	Cached   *bool              `json:"cached,omitempty"`
+	Duration *time.Duration     `json:"durationNs,omitempty"`
+	Digest   string             `json:"digest,omitempty"`
+	Bytes    *int64             `json:"bytes,omitempty"`
+	Usage    *builder.StepUsage `json:"usage,omitempty"`
 
 	Hit     *bool    `json:"hit,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
@@ -91,6 +92,9 @@ func eventJSON(e builder.Event) []byte {
 		}
 	case builder.EventStepDone:
 		o.Cached, o.Duration, o.Digest, o.Bytes = &e.Cached, &e.Duration, e.Digest, &e.Bytes
+		if !e.Cached && e.Usage != nil && *e.Usage != (builder.StepUsage{}) {
+			o.Usage = e.Usage
+		}
 		if e.Err != nil {
 			o.Message = e.Err.Error()
 		}

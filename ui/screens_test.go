@@ -85,7 +85,7 @@ func coldBuild() []builder.Event {
 		{Type: builder.EventOutput, Time: at(8), Step: run, Stream: "stdout", Data: []byte("\x1b[32mok\x1b[0m  comp")},
 		{Type: builder.EventOutput, Time: at(8), Step: run, Stream: "stderr", Data: []byte("warn: old\n")},
 		{Type: builder.EventOutput, Time: at(9), Step: run, Stream: "stdout", Data: []byte("iled\n 10%\r 99%\r100%\n ---> Using cache\nno newline")},
-		{Type: builder.EventStepDone, Time: at(19), Step: run, Duration: 12300 * time.Millisecond, Digest: "sha256:9b1f00aa11223344", Bytes: 4_100_000},
+		{Type: builder.EventStepDone, Time: at(19), Step: run, Duration: 12300 * time.Millisecond, Digest: "sha256:9b1f00aa11223344", Bytes: 4_100_000, Usage: &builder.StepUsage{CPUUser: 2 * time.Second, WrittenBytes: 4096}},
 		{Type: builder.EventDone, Time: at(20), Result: result()},
 	}
 }
