@@ -93,6 +93,7 @@ type RunOptions struct {
 	CgroupParent  string
 	BestEffort    bool // a limit that cannot be set is a notice, not an error
 	NetworkStrict bool
+	StepTimeout   time.Duration // 0: none
 
 	// Security of steps that are not insecure by RUN --security.
 	CapAdd          []string // NET_ADMIN, CAP_NET_ADMIN or ALL

@@ -3,6 +3,7 @@ package builder
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -80,8 +81,13 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, mounts *moun
 	if err := mounts.prepare(ctx, &spec); err != nil {
 		return usageOf{}, err
 	}
-	res, err := runner.Run(ctx, spec)
+	within, cancel := sr.withStepTimeout(ctx)
+	defer cancel()
+	res, err := runner.Run(within, spec)
 	log.flush()
+	if errors.Is(err, errStepTimeout) {
+		return usageOf{}, sr.timeoutError(step, log)
+	}
 	if err != nil {
 		return usageOf{}, err
 	}
@@ -89,6 +95,26 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, mounts *moun
 		return usageOf{}, sr.runError(step, res, log)
 	}
 	return usageOfResult(&res), mounts.unchanged(ctx)
+}
+
+// errStepTimeout is the cause of a context that --step-timeout ended.
+var errStepTimeout = errors.New("the step took too long")
+
+// withStepTimeout bounds the command alone: not the wait for other steps or for locks.
+func (sr *stageRun) withStepTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if sr.opt.Run.StepTimeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, sr.opt.Run.StepTimeout, errStepTimeout)
+}
+
+func (sr *stageRun) timeoutError(step *stages.Step, log *stepLog) error {
+	e := &Error{
+		Category: CategoryStep, Op: step.Text, Tail: log.tail(), Err: fmt.Errorf("command took longer than --step-timeout %s", sr.opt.Run.StepTimeout),
+		Hint: "raise --step-timeout",
+	}
+	e.Step = &StepInfo{Stage: sr.stage.Name, Number: step.Number, Total: sr.stage.Total, Text: step.Text, Line: step.Pos.Start}
+	return sr.src.locate(e, step.Pos)
 }
 
 func usageOfResult(r *sandbox.Result) usageOf {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // shellBase makes a stage called base with a shell, from the host's static busybox.
@@ -255,5 +256,18 @@ func TestG20O3_StepsTellTheirSizeAndUse(t *testing.T) {
 		if run.Bytes != 5000 || run.Cached != cached || cached == (run.CPUUser+run.CPUSystem > 0) {
 			t.Errorf("cached %v: %+v", cached, run)
 		}
+	}
+}
+
+func TestG21_AStepThatTakesTooLongIsEnded(t *testing.T) {
+	p := newShellProject(t, "FROM base\nRUN echo waiting; trap 'echo told; exit 3' TERM; while true; do sleep 0.01; done\n", nil)
+	p.opt.Run.StepTimeout = time.Second
+	_, err := p.build()
+	var e *Error
+	if !errors.As(err, &e) || e.Category != CategoryStep || !strings.Contains(err.Error(), "longer than --step-timeout 1s") || e.Pos.Start == 0 {
+		t.Fatal(err)
+	}
+	if got := strings.Join(e.Tail, " "); got != "waiting told" {
+		t.Errorf("it said %q", got)
 	}
 }

@@ -104,7 +104,6 @@ func laterOwnFlags() []flagSpec {
 		laterString("push-chunk", "the size is chosen by gobuild"),
 		laterBool("push-ignore-immutable-tag-errors", "push another tag"),
 		laterString("debug-image", "use gobuild run"),
-		laterString("step-timeout", "use --timeout for the whole build"),
 		laterString("report", "use --metadata-file or --progress=rawjson"),
 		laterBool("summary", "the summary is on standard error"),
 		laterBool("debug-on-failure", "run the failing command with gobuild run"),

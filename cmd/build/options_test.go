@@ -414,6 +414,17 @@ func TestG14_BlockDevices(t *testing.T) {
 	}
 }
 
+func TestG21_StepTimeout(t *testing.T) {
+	t.Parallel()
+	if opt, err := options(t, nil, "--step-timeout=90s"); err != nil || opt.Run.StepTimeout != 90*time.Second {
+		t.Errorf("%v, %v", opt.Run.StepTimeout, err)
+	}
+	for _, arg := range []string{"10", "-1s", "0s", "soon"} {
+		_, err := options(t, nil, "--step-timeout="+arg)
+		wantUsage(t, err, "want a duration")
+	}
+}
+
 func TestG15_CgroupParent(t *testing.T) {
 	t.Parallel()
 	for arg, want := range map[string]string{

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/go-units"
 
@@ -29,7 +30,7 @@ func runOptions(f flags) (builder.RunOptions, error) {
 	if !validHostname(opt.Hostname) {
 		return opt, usagef("--hostname=%s: want a host name", opt.Hostname)
 	}
-	for _, fill := range []func(*builder.RunOptions, flags) error{fillHosts, fillDNS, fillSecurity, fillUlimits, fillSizes, fillResources, fillBlockRates, fillParent} {
+	for _, fill := range []func(*builder.RunOptions, flags) error{fillHosts, fillDNS, fillSecurity, fillUlimits, fillSizes, fillResources, fillBlockRates, fillParent, fillStepTimeout} {
 		if err := fill(&opt, f); err != nil {
 			return opt, err
 		}
@@ -260,6 +261,18 @@ func fillParent(opt *builder.RunOptions, f flags) error {
 	if strings.HasPrefix(name, "-") || strings.HasSuffix(name, "-") || strings.Contains(name, "--") || name == "" {
 		return usagef("--cgroup-parent=%s: not the name of a slice", parent)
 	}
+	return nil
+}
+
+func fillStepTimeout(opt *builder.RunOptions, f flags) error {
+	if !f.given("step-timeout") {
+		return nil
+	}
+	d, err := time.ParseDuration(f.str("step-timeout"))
+	if err != nil || d <= 0 {
+		return usagef("--step-timeout=%s: want a duration like 90s or 30m", f.str("step-timeout"))
+	}
+	opt.StepTimeout = d
 	return nil
 }
 
