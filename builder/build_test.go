@@ -31,6 +31,8 @@ type project struct {
 	root string // state
 	opt  Options
 
+	dockerfile string // as it was at first
+
 	during func(Event) // called with each event, may be nil
 
 	mu     sync.Mutex
@@ -41,7 +43,7 @@ type project struct {
 func newProject(t *testing.T, dockerfile string, files map[string]string) *project {
 	t.Helper()
 	needRoot(t)
-	p := &project{t: t, dir: t.TempDir(), root: filepath.Join(t.TempDir(), "state")}
+	p := &project{t: t, dir: t.TempDir(), root: filepath.Join(t.TempDir(), "state"), dockerfile: dockerfile}
 	p.write("Dockerfile", dockerfile)
 	for name, content := range files {
 		p.write(name, content)

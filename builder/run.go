@@ -199,14 +199,16 @@ func commandHint(step *stages.Step, res sandbox.Result, tail []string) string {
 		return "the program is for another platform: check FROM --platform, or install qemu-user-static with binfmt-support"
 	case res.Exec == sandbox.ExecNotFound && len(step.Run.Args) > 1 && step.Run.Args[1] == "-c":
 		return "the image has no shell: use the exec form, RUN [\"program\", \"argument\"]"
+	case strings.Contains(text, "\\r") || strings.Contains(text, "\r") || strings.Contains(text, "^M"):
+		return "a script has Windows line ends: convert it to LF"
 	case code == 127:
-		return "the command is not in the image, or not in its PATH"
+		return "the command is not in the image, or not in its PATH; or it is a script whose interpreter is not, as with Windows line ends"
 	case code == 126:
 		return "the file is not executable: COPY --chmod=755 it"
 	case strings.Contains(text, "No space left on device"):
-		return "the file system of --root is full: `gobuild prune`, or name another with --root"
-	case strings.Contains(text, "\\r") || strings.Contains(text, "\r"):
-		return "a script has Windows line ends: convert it to LF"
+		return "the file system of --root is full: `gobuild prune`, or name another with --root; or a tmpfs of the step is: size= of its mount, --shm-size"
+	case strings.Contains(text, "Read-only file system") && strings.Contains(text, "/etc/hosts"):
+		return "/etc/hosts is made for each step, and is not part of the image: use --add-host NAME:IP"
 	case strings.Contains(text, "Temporary failure in name resolution") || strings.Contains(text, "bad address"):
 		return "names do not resolve inside the step: try --dns, or pass your proxy with --build-arg HTTPS_PROXY=..."
 	}

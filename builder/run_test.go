@@ -16,11 +16,17 @@ RUN ["/bin/busybox", "sh", "-c", "/bin/busybox --install -s /bin && /bin/mkdir -
 
 func newShellProject(t *testing.T, dockerfile string, files map[string]string) *project {
 	t.Helper()
+	return newShellProjectOf(t, shellBase+dockerfile, files)
+}
+
+// newShellProjectOf has busybox in its context.
+func newShellProjectOf(t *testing.T, dockerfile string, files map[string]string) *project {
+	t.Helper()
 	data, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		t.Skip("needs the package busybox-static: ", err)
 	}
-	p := newProject(t, shellBase+dockerfile, files)
+	p := newProject(t, dockerfile, files)
 	p.write("busybox", string(data))
 	if err := os.Chmod(p.dir+"/busybox", 0o755); err != nil {
 		t.Fatal(err)
@@ -154,14 +160,20 @@ func TestRunFailures(t *testing.T) {
 		category                    Category
 		code                        int
 	}{
-		{"exit code", "FROM base\nRUN echo last; exit 3", "exit code: 3", "", CategoryStep, 3},
+		{"F5 a script with Windows line ends", "FROM base\nCOPY --chmod=755 <<x /x\n#!/bin/sh\r\ntrue\r\nx\nRUN /x", "exit code: 127", "Windows line ends", CategoryStep, 127},
+		{"F5 what bash says of them", "FROM base\nRUN echo '/x: /bin/sh^M: bad interpreter' >&2; exit 126", "exit code: 126", "Windows line ends", CategoryStep, 126},
+		{"F5 /etc/hosts", "FROM base\nRUN echo 10.0.0.1 db >> /etc/hosts", "exit code: 1", "--add-host", CategoryStep, 1},
+		{"F5 names that do not resolve", "FROM base\nRUN wget http://nosuch.invalid/", "exit code: 1", "--dns", CategoryStep, 1},
+		{"F5 a full tmpfs", "FROM base\nRUN --mount=type=tmpfs,target=/t,size=64k dd if=/dev/zero of=/t/f bs=100k count=1", "exit code: 1", "size=", CategoryStep, 1},
+		{"F5 another platform", "FROM base\nCOPY --chmod=755 <<x /x\n\x7fELF\x02\x01\x01\nx\nRUN [\"/x\"]", "exit code: 126", "another platform", CategoryStep, 126},
+		{"B20 F1 exit code and last output", "FROM base\nRUN echo last; exit 3", "exit code: 3", "", CategoryStep, 3},
 		{"misspelt program", "FROM base\nRUN nosuchtool all", "exit code: 127", "not in its PATH", CategoryStep, 127},
-		{"no shell", "FROM scratch\nCOPY Dockerfile /\nRUN true", "exit code: 127", "no shell", CategoryStep, 127},
+		{"F5 no shell", "FROM scratch\nCOPY Dockerfile /\nRUN true", "exit code: 127", "no shell", CategoryStep, 127},
 		{"not executable", "FROM base\nCOPY Dockerfile /x\nRUN [\"/x\"]", "exit code: 126", "--chmod", CategoryStep, 126},
 		{"signal", "FROM base\nRUN kill -SEGV $$", "SIGSEGV", "", CategoryStep, 139},
-		{"missing secret", "FROM base\nRUN --mount=type=secret,id=tok,required=true true", "was not given", "--secret id=tok", CategoryUsage, 0},
-		{"missing bind source", "FROM base\nRUN --mount=source=nope,target=/x true", "nope", "", CategoryUsage, 0},
-		{"device", "FROM base\nRUN --device=vendor.com/gpu=all true", "", "", CategoryUsage, 0},
+		{"F5 missing secret", "FROM base\nRUN --mount=type=secret,id=tok,required=true true", "was not given", "--secret id=tok", CategoryUsage, 0},
+		{"B22 missing bind source", "FROM base\nRUN --mount=source=nope,target=/x true", "nope", "", CategoryUsage, 0},
+		{"B30 device", "FROM base\nRUN --device=vendor.com/gpu=all true", "", "", CategoryUsage, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -171,7 +183,7 @@ func TestRunFailures(t *testing.T) {
 			if !errors.As(err, &e) {
 				t.Fatalf("%v", err)
 			}
-			if tc.name == "device" {
+			if tc.name == "B30 device" {
 				if e.Category != CategoryUsage && e.Category != CategoryUnsafe {
 					t.Errorf("%s: %v", e.Category, e)
 				}
