@@ -34,7 +34,8 @@ type copier struct {
 	made   uint32                             // mode of directories that no source gives
 	now    unix.Timespec                      // time of what has no source: heredocs
 	stamps map[string]unix.Timespec           // times to set at the end, by canonical directory
-	links  map[inode]string                   // where the first name of a file with several was written
+	links  map[inode]string                   // where the first name of a file with several was written, of one source
+	above  map[string]bool                    // directories that --parents has seen to, of one source
 
 	dirPath string // directory that dir has open
 	dir     *os.File
@@ -47,7 +48,7 @@ type inode struct{ dev, ino uint64 }
 
 func newCopier(ctx context.Context, dst *rootfs.Root, c *stages.Copy, epoch *time.Time, now time.Time) (*copier, error) {
 	cp := &copier{
-		ctx: ctx, dst: dst, c: c, made: 0o755, stamps: map[string]unix.Timespec{}, links: map[inode]string{},
+		ctx: ctx, dst: dst, c: c, made: 0o755, stamps: map[string]unix.Timespec{}, links: map[inode]string{}, above: map[string]bool{},
 		mode: func(mode uint32, _ bool) uint32 { return mode },
 	}
 	if epoch != nil {
@@ -121,12 +122,26 @@ func (cp *copier) checkSeveral(sel *buildcontext.Selection) error {
 	}}
 }
 
-// match copies one source to where it belongs.
+// begin starts a source: files stay linked to each other within one (B47), not from source to source, and with --parents
+// the destination is made for the directories that were searched, whatever was found in them.
+func (cp *copier) begin(source buildcontext.Source) error {
+	clear(cp.links)
+	clear(cp.above)
+	for _, pivot := range source.Pivots {
+		if _, err := cp.mergeInto(cp.c.Dest, pivot.Mtime); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// match copies one source, or what a wildcard found of it, to where it belongs.
 func (cp *copier) match(ctx context.Context, tree *buildcontext.Tree, m buildcontext.Match) error {
-	switch {
-	case cp.c.Parents:
+	if cp.c.Parents {
 		return cp.matchParents(ctx, tree, m)
-	case m.Info.IsDir():
+	}
+	clear(cp.links) // each match of a wildcard is a source of its own
+	if m.Info.IsDir() {
 		dir, err := cp.mergeInto(cp.c.Dest, m.Info.Mtime)
 		if err != nil {
 			return err
@@ -140,17 +155,36 @@ func (cp *copier) match(ctx context.Context, tree *buildcontext.Tree, m buildcon
 	return cp.tree(ctx, tree, m, target, false)
 }
 
-// matchParents keeps the path of the source below the destination, its directories with their own metadata (B52).
+// matchParents keeps the path of the source below the destination (B52).
 func (cp *copier) matchParents(ctx context.Context, tree *buildcontext.Tree, m buildcontext.Match) error {
-	base, err := cp.mergeInto(cp.c.Dest, m.Info.Mtime)
+	base, err := cp.folder(cp.c.Dest, cp.made, m.Info.Mtime)
 	if err != nil {
 		return err
 	}
-	err = tree.WalkParents(m, func(e buildcontext.Entry) error { return cp.entry(e, path.Join(base, e.Rel)) })
+	err = tree.WalkParents(m, func(e buildcontext.Entry) error { return cp.parentEntry(e, path.Join(base, e.Rel)) })
 	if err != nil {
 		return err
 	}
-	return cp.tree(ctx, tree, m, path.Join(base, m.Parent, m.Name), m.Name == "")
+	return cp.tree(ctx, tree, m, path.Join(base, m.Parent, m.Name), false)
+}
+
+// parentEntry makes a directory above what --parents copies, with its source's metadata. One that exists takes the
+// source's mode, and keeps its owner and time: only what is copied belongs to the copy.
+func (cp *copier) parentEntry(e buildcontext.Entry, target string) error {
+	if cp.above[target] {
+		return nil
+	}
+	cp.above[target] = true
+	st, err := cp.dst.Lstat(target)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return cp.entry(e, target)
+	}
+	dir, err := cp.dst.Open(target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return unix.Fchmod(int(dir.Fd()), e.Info.Mode&0o7777)
 }
 
 // tree copies a match and what is below it; a merged directory's own entry is left out.
@@ -172,8 +206,21 @@ func (cp *copier) tree(ctx context.Context, tree *buildcontext.Tree, m buildcont
 	return cmp.Or(cp.files.stop(), err)
 }
 
-// mergeInto gives the canonical path of the directory that a directory's contents go to, made if missing (B45).
+// archiveFolder is the mode of folders that are made for an archive to be unpacked in (B55).
+const archiveFolder = 0o755
+
+// mergeInto gives the canonical path of the directory that a directory's contents go to, made if missing (B45). It takes
+// the source's time even if it existed.
 func (cp *copier) mergeInto(dest string, mtime unix.Timespec) (string, error) {
+	full, err := cp.folder(dest, cp.made, mtime)
+	if err == nil {
+		cp.stamps[full] = mtime
+	}
+	return full, err
+}
+
+// folder gives the canonical path of a directory, made if missing; mtime is for what is made.
+func (cp *copier) folder(dest string, mode uint32, mtime unix.Timespec) (string, error) {
 	full, err := cp.dst.Resolve(dest)
 	if err != nil {
 		return "", err
@@ -182,11 +229,8 @@ func (cp *copier) mergeInto(dest string, mtime unix.Timespec) (string, error) {
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return "", usage{fmt.Errorf("the destination %s is not a folder, but the source is", dest)}
 	}
-	return full, cp.mkdirs(full, mtime)
+	return full, cp.mkdirs(full, mode, mtime)
 }
-
-// directory is mergeInto for what has no source directory.
-func (cp *copier) directory(dest string) (string, error) { return cp.mergeInto(dest, cp.now) }
 
 // fileTarget gives the canonical path that a file is copied to (B44).
 func (cp *copier) fileTarget(name string, mtime unix.Timespec) (string, error) {
@@ -204,13 +248,13 @@ func (cp *copier) fileTarget(name string, mtime unix.Timespec) (string, error) {
 		if exists {
 			return "", usage{fmt.Errorf("the destination %s is not a folder", cp.c.Dest)}
 		}
-		return path.Join(full, name), cp.mkdirs(full, mtime)
+		return path.Join(full, name), cp.mkdirs(full, cp.made, mtime)
 	}
-	return full, cp.mkdirs(path.Dir(full), mtime)
+	return full, cp.mkdirs(path.Dir(full), cp.made, mtime)
 }
 
 // mkdirs makes missing directories with the attributes of B46.
-func (cp *copier) mkdirs(full string, mtime unix.Timespec) error {
+func (cp *copier) mkdirs(full string, mode uint32, mtime unix.Timespec) error {
 	if _, ok := cp.stamps[full]; ok {
 		return nil
 	}
@@ -228,7 +272,7 @@ func (cp *copier) mkdirs(full string, mtime unix.Timespec) error {
 			break
 		}
 	}
-	attr := rootfs.Attr{Mode: cp.made}
+	attr := rootfs.Attr{Mode: mode}
 	if cp.owner != nil {
 		attr.UID, attr.GID = cp.owner.uid, cp.owner.gid
 	}
@@ -268,7 +312,7 @@ func (cp *copier) openDir(dir string) error {
 	f, err := cp.dst.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Excludes may bring back a file whose directory they took.
-		if err := cp.mkdirs(dir, cp.now); err != nil {
+		if err := cp.mkdirs(dir, cp.made, cp.now); err != nil {
 			return err
 		}
 		f, err = cp.dst.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)

@@ -153,6 +153,9 @@ func (sr *stageRun) execCopy(ctx context.Context, c *stages.Copy, src *sourceTre
 
 func (sr *stageRun) copySelection(ctx context.Context, cp *copier, tree *buildcontext.Tree, sel *buildcontext.Selection) error {
 	for _, source := range sel.Sources {
+		if err := cp.begin(source); err != nil {
+			return err
+		}
 		if source.Wildcard && len(source.Matches) == 0 {
 			sr.notice(fmt.Sprintf("line %d: %s matches nothing", stepOf(ctx).Line, source.Pattern))
 		}
@@ -193,7 +196,7 @@ func (cp *copier) extract(ctx context.Context, f *os.File) (bool, error) {
 	if _, err := f.Seek(0, 0); err != nil {
 		return false, err
 	}
-	dir, err := cp.directory(cp.c.Dest)
+	dir, err := cp.folder(cp.c.Dest, archiveFolder, cp.now) // --chmod is not for archives, nor for where they go
 	if err != nil {
 		return false, err
 	}

@@ -308,7 +308,7 @@ func (set *mountSet) fillCache(ctx context.Context, m *openMount, fresh string) 
 	if err := unix.Fchown(fd, int(value(m.UID, 0)), int(value(m.GID, 0))); err != nil {
 		return err
 	}
-	return unix.Fchmod(fd, value(m.Mode, 0o755))
+	return unix.Fchmod(fd, value(m.Mode, 0o755)&0o777) // the reference gives the folder no sticky or setgid bit
 }
 
 func (set *mountSet) seedCache(ctx context.Context, m *openMount, root *rootfs.Root) error {

@@ -97,6 +97,11 @@ func TestMounts(t *testing.T) {
 			output:     "drwx------\n1\n",
 		},
 		{
+			name:       "B23 a cache's folder gets no special bits",
+			dockerfile: "FROM base\nRUN --mount=type=cache,target=/c,mode=1770,gid=5 stat -c '%a %g' /c",
+			output:     "770 5\n",
+		},
+		{
 			name:       "B23 a cache starts from its seed",
 			dockerfile: "FROM base AS seed\nRUN mkdir /s && echo seed > /s/f\nFROM base\nRUN --mount=type=cache,id=x,from=seed,source=/s,target=/c cat /c/f",
 			output:     "seed\n",

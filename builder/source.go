@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -156,6 +157,9 @@ func digestOf(ctx context.Context, tree *buildcontext.Tree, q buildcontext.Query
 		c.Files = append(c.Files, contentFile{f.Path, f.Digest, f.Mode, f.Size})
 	}
 	for _, src := range sel.Sources {
+		if len(src.Pivots) > 0 {
+			c.Names = append(c.Names, "pivot") // the destination is made, even if nothing is found
+		}
 		for _, m := range src.Matches {
 			c.Names = append(c.Names, fmt.Sprintf("%s %s %v", m.Parent, m.Name, m.Info.IsDir()))
 		}
@@ -186,7 +190,10 @@ func (t *sourceTree) unchanged(ctx context.Context, excludes []string) error {
 func (bd *build) passwdDigest(ctx context.Context, s state) (string, error) {
 	t := &sourceTree{bd: bd, st: s}
 	defer t.close()
-	// A pattern does not fail where a file is missing.
+	// A pattern does not fail where a file is missing, but for one where the folder is.
 	c, err := t.contents(ctx, buildcontext.Query{Paths: []string{"etc/passw[d]", "etc/grou[p]"}, FollowNamed: true})
+	if errors.Is(err, buildcontext.ErrNotFound) {
+		return "", nil
+	}
 	return c.Digest.String(), err
 }

@@ -29,14 +29,14 @@ type Source struct {
 	Pattern  string // as written
 	Wildcard bool
 	Matches  []Match // in lexical order; empty when a wildcard matched nothing, or when all was excluded
+	Pivots   []Info  // with --parents: of the directories that were searched; the destination is made for each
 }
 
 // Match is one file or directory to copy.
 //
 // Without --parents a directory's contents are merged into the destination,
 // and anything else goes to the destination, as Name where that is a
-// directory. With --parents the match goes to DEST/Parent/Name whatever it is;
-// a match with an empty Name (the pivot itself) is merged into the destination.
+// directory. With --parents the match goes to DEST/Parent/Name whatever it is.
 type Match struct {
 	Name   string // base name of the source as written, or of what a wildcard matched; never of a link's target
 	Path   string // canonical absolute slash path inside the tree
@@ -77,7 +77,7 @@ type selector struct {
 func (s *selector) source(written string) (Source, error) {
 	src := Source{Pattern: written, Wildcard: hasWildcard(written)}
 	found := func(m Match) error {
-		if m.base != "" && s.exclude.ignores(s.exclude.lookup(m.base)) && !s.keptBelow(m) {
+		if s.excluded(m) {
 			return nil
 		}
 		if s.count++; s.count > maxMatches {
@@ -89,13 +89,17 @@ func (s *selector) source(written string) (Source, error) {
 	var err error
 	switch {
 	case s.q.Parents:
-		err = s.parents(written, found)
+		src.Pivots, err = s.parents(written, found)
 	case src.Wildcard:
 		err = s.wildcard(written, found)
 	default:
 		err = s.literal(written, found)
 	}
 	return src, err
+}
+
+func (s *selector) excluded(m Match) bool {
+	return m.base != "" && s.exclude.ignores(s.exclude.lookup(m.base)) && !s.keptBelow(m)
 }
 
 // keptBelow says whether a "!" pattern may bring back something below an excluded directory.
@@ -131,14 +135,12 @@ func (s *selector) match(named string, at place) Match {
 // before the first wildcard and, when it is named so, at the end.
 func (s *selector) wildcard(written string, found func(Match) error) error {
 	fixed, pattern := splitWildcard(path.Clean("/" + written))
-	if _, err := path.Match(pattern, ""); err != nil {
-		return &PatternError{Pattern: written, Err: errors.New("malformed: unfinished [ ] or a \\ at the end")}
+	if _, err := parsePattern(pattern); err != nil {
+		return &PatternError{Pattern: written, Err: err}
 	}
+	// Matching nothing is fine, a directory that is not there is not: the reference walks it.
 	dir, err := s.locate(written, fixed, true)
-	if errors.Is(err, ErrNotFound) || err == nil && !dir.info.IsDir() {
-		return nil
-	}
-	if err != nil {
+	if err != nil || !dir.info.IsDir() {
 		return err
 	}
 	parts := strings.Split(pattern, "/")
@@ -174,30 +176,43 @@ func (s *selector) search(dir place, filter func(string) (bool, bool), fn func(E
 
 // parents finds the sources of COPY --parents (B52): a pattern with "**" below
 // the root or below what stands before the first "/./".
-func (s *selector) parents(written string, found func(Match) error) error {
+func (s *selector) parents(written string, found func(Match) error) ([]Info, error) {
 	before, pattern, ok := strings.Cut(written, "/./")
 	if !ok {
 		before, pattern = "/", written
 	}
 	pattern = strings.TrimPrefix(path.Clean("/"+pattern), "/")
+	if pattern == "" { // the reference finds nothing by it either
+		return nil, &PatternError{Pattern: written, Err: errors.New(`with --parents it names nothing to copy: "*" is everything`)}
+	}
+	if strings.HasPrefix(pattern, "!") {
+		return nil, &PatternError{Pattern: written, Err: errors.New("a source cannot be a negation: --exclude leaves things out")}
+	}
 	pivots, err := s.pivots(written, before)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	if !hasWildcard(written) && pivots[0].path != path.Clean("/"+before) {
+		return nil, &NotFoundError{Path: written, Err: errors.New("what stands before /./ leads through a symbolic link: name the folder itself")}
+	}
+	var searched []Info
 	for _, pivot := range pivots {
-		switch {
-		case pattern == "":
-			err = found(Match{Path: pivot.path, Info: pivot.info})
-		case hasWildcard(pattern):
+		if pivot.info.IsDir() {
+			searched = append(searched, pivot.info)
+		}
+		if hasWildcard(pattern) {
 			err = s.below(written, pivot, pattern, found)
-		default:
-			err = s.keep(written, pivot, pattern, hasWildcard(before), found)
+		} else {
+			err = s.keep(written, pivot, pattern, found)
+			if hasWildcard(before) && errors.Is(err, ErrNotFound) {
+				err = nil
+			}
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return searched, nil
 }
 
 // pivots are the directories that the part before "/./" names.
@@ -219,16 +234,22 @@ func (s *selector) pivots(written, before string) ([]place, error) {
 }
 
 // keep finds a path without wildcards below a pivot. The last component is
-// copied as what it is, a link too.
-func (s *selector) keep(written string, pivot place, rel string, optional bool, found func(Match) error) error {
-	at, err := s.locate(written, path.Join(pivot.path, rel), false)
-	if optional && errors.Is(err, ErrNotFound) {
-		return nil
-	}
+// copied as what it is, a link too; above it a link is no directory, since what
+// it leads to is copied to a place of its own. It must be there and not excluded.
+func (s *selector) keep(written string, pivot place, rel string, found func(Match) error) error {
+	full := path.Join(pivot.path, rel)
+	at, err := s.locate(written, full, false)
 	if err != nil {
 		return err
 	}
-	return found(parentsMatch(rel, at))
+	if at.path != full {
+		return &NotFoundError{Path: written, Err: errors.New("--parents does not follow the symbolic link on the way: name the folder that it leads to")}
+	}
+	m := parentsMatch(rel, at)
+	if s.excluded(m) {
+		return &NotFoundError{Path: written, Err: errors.New("--exclude leaves it out")}
+	}
+	return found(m)
 }
 
 func parentsMatch(rel string, at place) Match {

@@ -111,7 +111,6 @@ func TestB42_Wildcards(t *testing.T) {
 		{"does not cross slashes", "*/x.go", []string{"|x.go=/d/x.go", "|x.go=/e/x.go"}},
 		{"two stars are one", "**/x.go", []string{"|x.go=/d/x.go", "|x.go=/e/x.go"}},
 		{"no match is no error", "*.rs", nil},
-		{"no directory is no error", "q/*", nil},
 		{"a file as directory is no error", "a.go/*", nil},
 		{"a directory matches as a whole", "?", []string{"|d=/d/", "|e=/e/", "|f=/c.txt", "|l=/d/"}},
 		{"links in the fixed part are followed", "l/*.go", []string{"|x.go=/d/x.go", "|y.go=/d/y.go"}},
@@ -134,9 +133,14 @@ func TestB42_Wildcards(t *testing.T) {
 	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("a matched link that leads nowhere: %v", err)
 	}
-	var pe *PatternError
-	if _, err = tree.Select(t.Context(), Query{Paths: []string{"a[b"}}); !errors.As(err, &pe) {
-		t.Errorf("malformed pattern: %v", err)
+	if _, err = tree.Select(t.Context(), Query{Paths: []string{"q/*"}}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the directory before the wildcard is missing: %v", err)
+	}
+	for _, bad := range []string{"a[b", "[b-a]"} {
+		var pe *PatternError
+		if _, err = tree.Select(t.Context(), Query{Paths: []string{bad}}); !errors.As(err, &pe) {
+			t.Errorf("malformed pattern %s: %v", bad, err)
+		}
 	}
 }
 
@@ -161,7 +165,7 @@ func TestB52_Parents(t *testing.T) {
 		{"trailing dot is no pivot", "/t/a/b/c/d/.", []string{"t/a/b/c|d=/t/a/b/c/d/"}},
 		{"pivot", "/t/a/b/./c/d", []string{"c|d=/t/a/b/c/d/"}},
 		{"first pivot only", "/t/a/./b/./c", []string{"b|c=/t/a/b/c/"}},
-		{"nothing after the pivot: contents", "t/a/b/c/./", []string{"|=/t/a/b/c/"}},
+		{"a pivot may be a link before a wildcard", "t/l/./c/d/f*", []string{"c/d|foo=/t/a/b/c/d/foo"}},
 		{"wildcard after the pivot", "/t/a/./*/c", []string{"b|c=/t/a/b/c/", "b2|c=/t/a/b2/c/"}},
 		{"wildcard before the pivot", "/t/a/b*/./c/**/e", []string{"c/d|e=/t/a/b/c/d/e/", "c/d|e=/t/a/b2/c/d/e/"}},
 		{"missing behind a wildcard pivot is no error", "/t/a/b*/./c/d/foo", []string{"c/d|foo=/t/a/b/c/d/foo"}},
@@ -179,8 +183,45 @@ func TestB52_Parents(t *testing.T) {
 			t.Errorf("%s: got %q want %q", c.rule, found(s), c.want)
 		}
 	}
-	if _, err := tree.Select(t.Context(), Query{Paths: []string{"t/nope"}, Parents: true}); !errors.Is(err, ErrNotFound) {
-		t.Errorf("missing: %v", err)
+}
+
+func TestB52_ParentsThatAreErrors(t *testing.T) {
+	t.Parallel()
+	dir := fill(t, t.TempDir(), "t/a/b/foo", "t/l -> a/b", "!x")
+	tree := open(t, dir, Options{})
+	for _, c := range []struct {
+		rule, pattern, exclude string
+		missing                bool // else malformed
+	}{
+		{"missing", "t/nope", "", true},
+		{"missing before a wildcard pivot", "q/*/./x", "", true},
+		{"a link on the way", "t/l/foo", "", true},
+		{"a link as pivot of a plain path", "t/l/./foo", "", true},
+		{"excluded by name", "t/a/b", "t/a/b", true},
+		{"nothing after the pivot", "t/a/./", "", false},
+		{"the root itself", ".", "", false},
+		{"a negation", "!x", "", false},
+	} {
+		q := Query{Paths: []string{c.pattern}, Parents: true, FollowNamed: true}
+		if c.exclude != "" {
+			q.Excludes = []string{c.exclude}
+		}
+		_, err := tree.Select(t.Context(), q)
+		var malformed *PatternError
+		if errors.Is(err, ErrNotFound) != c.missing || errors.As(err, &malformed) == c.missing {
+			t.Errorf("%s: %v", c.rule, err)
+		}
+	}
+}
+
+func TestB52_EachPivotIsNamed(t *testing.T) {
+	t.Parallel()
+	tree := open(t, fill(t, t.TempDir(), "a1/x", "a2/y"), Options{})
+	for pattern, want := range map[string]int{"a*/./z*": 2, "b*/./z*": 0, "nothing*": 1, "a1/./x": 1} {
+		s := sel(t, tree, Query{Paths: []string{pattern}, Parents: true})
+		if got := len(s.Sources[0].Pivots); got != want {
+			t.Errorf("%s: %d pivots, want %d", pattern, got, want)
+		}
 	}
 }
 

@@ -310,35 +310,33 @@ func (w *walker) visitWhiteout(f *frame, name string) error {
 }
 
 func (w *walker) visitLeaf(f *frame, name string, e *entry, st *unix.Stat_t) error {
-	// A name among several is always written: if it were left out as unchanged,
-	// the others would lose the bond with it.
-	if st.Nlink > 1 {
-		if w.linkTo(f.path, name, e, st) {
-			return w.write(e)
-		}
-	} else if f.lo != nil {
+	// Each name for itself, as the reference does: one that the lower tree has just so is left out, even if the file got
+	// another name, which is then a file of its own (FEATURES H11 before H9).
+	if f.lo != nil {
 		same, err := w.unchanged(f, name, st)
 		if err != nil || same {
 			return err
 		}
 	}
+	if st.Nlink > 1 {
+		w.linkTo(f.path, name, e, st)
+	}
 	return w.write(e)
 }
 
-// linkTo turns the entry into a link to the first name of the same file.
-func (w *walker) linkTo(dir, name string, e *entry, st *unix.Stat_t) bool {
+// linkTo turns the entry into a link to the first name of the same file, if that was written.
+func (w *walker) linkTo(dir, name string, e *entry, st *unix.Stat_t) {
 	key := [2]uint64{st.Dev, st.Ino}
 	source := w.links[key]
 	if source == nil {
 		w.links[key] = &linkSource{dir: dir, name: name, left: nlink(st) - 1}
-		return false
+		return
 	}
 	if source.left--; source.left == 0 {
 		delete(w.links, key)
 	}
 	e.kind, e.link, e.size, e.dir = '1', join(source.dir, source.name), 0, nil
 	e.major, e.minor = 0, 0
-	return true
 }
 
 // nlink is wider on some architectures than on others.
