@@ -84,6 +84,7 @@ func (bd *build) contextFromGit(ctx context.Context, address string) error {
 	if err != nil {
 		return classify(fmt.Errorf("build context: %w", err), CategoryRemote)
 	}
+	bd.main.repo = repo
 	dir, err := bd.gitFolder(ctx, repo)
 	if err != nil {
 		return classify(fmt.Errorf("build context: %w", err), CategoryRemote)
@@ -102,6 +103,7 @@ func (bd *build) contextFromURL(ctx context.Context, url string) error {
 	if err != nil {
 		return classify(fmt.Errorf("build context: %w", err), CategoryRemote)
 	}
+	bd.main.rec = rec
 	f, err := bd.store.OpenVerified(ctx, rec.Digest)
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ func (bd *build) assemble(ctx context.Context) (image.Assembled, error) {
 		return image.Assembled{}, err
 	}
 	a := image.Assembly{Image: target.stage.Image, Layers: layers, History: bd.history(target), DockerTypes: bd.form.docker}
+	a.Created = bd.createdAt(a.History)
 	out, err := image.Assemble(a)
 	if err != nil {
 		return out, err
@@ -100,6 +101,24 @@ func (bd *build) history(target *stageRun) []ocispec.History {
 	fillTimes(entries, base)
 	clamp(entries[base:], bd.opt.SourceDateEpoch)
 	return entries
+}
+
+// createdAt holds the time of the image to the epoch when the last entry of its history is the base's, which stays as it is.
+// Nil: it is that of the last entry.
+func (bd *build) createdAt(history []ocispec.History) *time.Time {
+	if bd.opt.SourceDateEpoch == nil {
+		return nil
+	}
+	at := bd.opt.SourceDateEpoch.UTC()
+	for i := len(history) - 1; i >= 0; i-- {
+		if c := history[i].Created; c != nil {
+			if c.After(at) {
+				return &at
+			}
+			return nil
+		}
+	}
+	return &at
 }
 
 func (sr *stageRun) entries() []ocispec.History {

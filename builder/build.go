@@ -24,7 +24,11 @@ type build struct {
 	begun    time.Time
 	src      dockerfile
 	trees    *trees
-	unpacked bool // the context is a folder that was made for this build
+	unpacked bool     // the context is a folder that was made for this build
+	main     struct { // where such a context came from; neither for an archive on standard input
+		repo gitSource
+		rec  httpRecord
+	}
 	plan     *stages.Plan
 	bases    map[stages.BaseRef]*base
 	runs     map[int]*stageRun
@@ -146,7 +150,7 @@ func (bd *build) prepare(ctx context.Context) error {
 	if err := bd.beginPush(); err != nil {
 		return classify(err, CategoryUsage)
 	}
-	return bd.adoptEpoch()
+	return nil
 }
 
 // makePlan resolves bases until the plan lacks none: ONBUILD triggers of a base may bring new ones.
@@ -158,6 +162,9 @@ func (bd *build) makePlan(ctx context.Context) (*stages.Plan, error) {
 	opt, err := bd.planOptions()
 	if err != nil {
 		return nil, classify(err, CategoryUsage)
+	}
+	if err := bd.settleEpoch(ctx, file, &opt); err != nil {
+		return nil, err
 	}
 	known := map[stages.BaseRef]stages.Base{}
 	for {

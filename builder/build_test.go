@@ -30,6 +30,7 @@ type project struct {
 	dir  string // context
 	root string // state
 	opt  Options
+	away bool // the context is not dir
 
 	dockerfile string // as it was at first
 
@@ -104,7 +105,9 @@ func (p *project) build() (*Result, error) {
 		}
 	}()
 	opt := p.opt
-	opt.Context = p.dir
+	if !p.away {
+		opt.Context = p.dir
+	}
 	p.events = nil
 	opt.Progress = func(e Event) {
 		p.mu.Lock()

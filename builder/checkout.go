@@ -69,6 +69,9 @@ func (c *checkout) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.bd.cache.Put(timeKey("git "+c.top.rev.Commit), "time", timeRecord{Seconds: secs}); err != nil {
+		return err
+	}
 	if c.made > 1 {
 		if err := stamp(c.files, secs); err != nil {
 			return err

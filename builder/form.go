@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"time"
 
 	"gobuild/layer"
 	"gobuild/registry"
@@ -120,23 +119,4 @@ func (f layerForm) text() string {
 // needsImage says whether layers become blobs at all.
 func (bd *build) needsImage() bool {
 	return len(bd.opt.Outputs) == 0 || slices.ContainsFunc(bd.opt.Outputs, func(o Output) bool { return slices.Contains(imageTypes, o.Type) })
-}
-
-// adoptEpoch takes SOURCE_DATE_EPOCH from a global ARG default when nothing stronger gives it (FEATURES B11).
-func (bd *build) adoptEpoch() error {
-	if bd.opt.SourceDateEpoch != nil || bd.plan.Epoch == "" {
-		return nil
-	}
-	seconds, err := strconv.ParseInt(bd.plan.Epoch, 10, 64)
-	if err != nil {
-		return classify(usage{fmt.Errorf("SOURCE_DATE_EPOCH=%s is not a whole number of seconds", bd.plan.Epoch)}, CategoryUsage)
-	}
-	epoch := time.Unix(seconds, 0).UTC()
-	bd.opt.SourceDateEpoch = &epoch
-	form, err := formOf(bd.opt)
-	if err != nil {
-		return classify(err, CategoryUsage)
-	}
-	bd.form = form
-	return nil
 }

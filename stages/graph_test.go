@@ -485,7 +485,7 @@ func TestB11_EpochOfGlobalArg(t *testing.T) {
 		{"ARG SOURCE_DATE_EPOCH=12\nFROM busybox\n", "", "12"},
 		{"ARG SOURCE_DATE_EPOCH=12\nFROM busybox\n", "13", "13"},
 		{"ARG SOURCE_DATE_EPOCH=context\nFROM busybox\n", "", "context"},
-		{"ARG SOURCE_DATE_EPOCH=st\nFROM busybox AS St\n", "", "st"},
+		{"ARG SOURCE_DATE_EPOCH=st\nFROM scratch AS St\nADD https://h/x /\n", "", "st"},
 		{"FROM busybox\nARG SOURCE_DATE_EPOCH=12\n", "", ""},
 		{"FROM busybox\n", "13", ""}, // the invoker knows it already
 	} {

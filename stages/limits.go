@@ -12,6 +12,9 @@ const (
 	// reads lines through a 64 KiB buffer, so longer ones never worked.
 	maxLine = 65535
 
+	// maxEpoch is the end of the year 9999, the last that RFC 3339 can write.
+	maxEpoch = 253402300799
+
 	// maxInstructions bounds the file and, together with them, the triggers.
 	maxInstructions = 10000
 

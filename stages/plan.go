@@ -15,7 +15,8 @@ type Plan struct {
 	Warnings []Warning        `json:"warnings,omitempty"`
 
 	// Epoch is the value of SOURCE_DATE_EPOCH when an ARG before the first FROM
-	// sets it, "" otherwise (B11). A build argument of that name is in it already.
+	// sets it, "" otherwise (B11). A build argument of that name is in it already,
+	// and so is Options.Epoch.
 	Epoch string `json:"epoch,omitempty"`
 
 	// FailOnWarnings says that "# check=error=true" asks for a build with
@@ -220,6 +221,7 @@ type Options struct {
 	IgnoreSyntax   bool               // --ignore-syntax
 	Best           BestRules          // which of our own lint rules are checked
 	Facts          ContextFacts       // what those rules know of the build context
+	Epoch          *string            // what SOURCE_DATE_EPOCH means, as found out from File.Epoch; "" nothing; nil: not found out
 	AllStages      bool               // keep stages the target does not need (--skip-unused-stages=false, lint)
 }
 

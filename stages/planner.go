@@ -132,12 +132,15 @@ func (p *planner) prepare() error {
 		}
 		p.ignore = m
 	}
-	if err := p.findTargets(); err != nil {
+	predefined, err := p.predefinedChecked()
+	if err != nil {
 		return err
 	}
-	predefined := p.predefined()
 	p.lintDefaults(predefined.fork())
 	if err := p.setGlobals(predefined); err != nil {
+		return err
+	}
+	if err := p.useEpoch(); err != nil {
 		return err
 	}
 	for i := range p.file.stages {
@@ -159,6 +162,14 @@ func (p *planner) prepare() error {
 		return err
 	}
 	return nil
+}
+
+// predefinedChecked is predefined, once the named contexts are known to be good.
+func (p *planner) predefinedChecked() (*environ, error) {
+	if err := p.findTargets(); err != nil {
+		return nil, err
+	}
+	return p.predefined(), nil
 }
 
 // predefined is the environment of B8.
@@ -211,30 +222,14 @@ func (p *planner) setGlobals(env *environ) error {
 		}
 	}
 	p.globals = env
-	return p.checkEpoch()
+	return nil
 }
 
-// checkEpoch refuses a SOURCE_DATE_EPOCH that can mean nothing (B11).
-func (p *planner) checkEpoch() error {
-	value, _ := p.globals.Get("SOURCE_DATE_EPOCH")
-	if value == "" || value == "context" {
-		return nil
-	}
-	if _, err := strconv.ParseInt(value, 10, 64); err == nil {
-		return nil
-	}
-	if _, ok := p.lookupContext(value, p.target); ok || slices.Contains(p.file.StageNames(), strings.ToLower(value)) {
-		return nil
-	}
-	return &Error{Pos: p.file.argPosition("SOURCE_DATE_EPOCH"), Op: "ARG SOURCE_DATE_EPOCH", Err: fmt.Errorf("%s is not a time", quoteShort(value)),
-		Hint: "use seconds since 1970, context, a named context or a stage"}
-}
-
-// argPosition is where a global ARG is declared.
-func (f *File) argPosition(key string) Position {
+// epochPosition is where a global ARG of that name is declared.
+func (f *File) epochPosition() Position {
 	for _, in := range f.args {
 		for _, arg := range in.cmd.(*instructions.ArgCommand).Args {
-			if arg.Key == key {
+			if arg.Key == argEpoch {
 				return in.pos
 			}
 		}
@@ -379,8 +374,8 @@ func (p *planner) missingRefs() []BaseRef {
 // evaluate makes the plan of the stages that were reached.
 func (p *planner) evaluate(target int) (*Plan, error) {
 	plan := &Plan{Platform: p.target, FailOnWarnings: p.file.lint.ReturnAsError}
-	if p.file.argPosition("SOURCE_DATE_EPOCH") != (Position{}) {
-		plan.Epoch, _ = p.globals.Get("SOURCE_DATE_EPOCH")
+	if p.file.epochPosition() != (Position{}) {
+		plan.Epoch, _ = p.globals.Get(argEpoch)
 	}
 	p.noticeBuildArgs()
 	var last *Stage

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -267,8 +268,10 @@ func (a *app) fillPull(opt *builder.Options, f flags) error {
 	return nil
 }
 
-// fillEpoch follows the order of FEATURES B11: the flag, the build argument, the environment.
+// fillEpoch follows the order of FEATURES B11: the flag, the build argument, the environment. Whatever it is from, it is the
+// build argument then; what is no number is for the builder to find out.
 func (a *app) fillEpoch(opt *builder.Options, f flags) error {
+	const name = "SOURCE_DATE_EPOCH"
 	value, from := f.str("source-date-epoch"), "--source-date-epoch"
 	if f.given("timestamp") {
 		if f.given("source-date-epoch") && f.str("timestamp") != value {
@@ -276,16 +279,19 @@ func (a *app) fillEpoch(opt *builder.Options, f flags) error {
 		}
 		value, from = f.str("timestamp"), "--timestamp"
 	}
-	if value == "" {
-		value, from = opt.BuildArgs["SOURCE_DATE_EPOCH"], "build argument SOURCE_DATE_EPOCH"
+	if arg, given := opt.BuildArgs[name]; value == "" && given {
+		value, from = arg, "build argument "+name
+	} else if value == "" {
+		value, from = a.env[name], name
 	}
-	if value == "" {
-		value, from = a.env["SOURCE_DATE_EPOCH"], "SOURCE_DATE_EPOCH"
-	}
-	if value == "" || value == "context" { // a local context has no time of its own
+	if value == "" { // an empty build argument stays: it hides the default of an ARG
 		return nil
 	}
+	opt.BuildArgs[name] = value
 	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return nil //nolint:nilerr // context, a named context or a stage
+	}
 	if err != nil || n < 0 || n > maxEpoch {
 		return usagef("%s=%s: want seconds since 1970", from, value)
 	}

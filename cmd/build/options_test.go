@@ -191,15 +191,17 @@ func TestB11_SourceDateEpoch(t *testing.T) {
 		args []string
 		env  environ
 		want int64
+		arg  string
 		fail string
 	}{
 		{want: -1},
-		{env: env(), want: 3},
+		{env: env(), want: 3, arg: "3"},
 		{args: []string{"--build-arg=SOURCE_DATE_EPOCH=2"}, env: env(), want: 2},
-		{args: []string{"--source-date-epoch=1", "--build-arg=SOURCE_DATE_EPOCH=2"}, env: env(), want: 1},
+		{args: []string{"--source-date-epoch=1", "--build-arg=SOURCE_DATE_EPOCH=2"}, env: env(), want: 1, arg: "1"},
 		{args: []string{"--timestamp=0"}, env: env(), want: 0},
-		{args: []string{"--source-date-epoch=context"}, want: -1},
-		{args: []string{"--source-date-epoch=yesterday"}, fail: "seconds since 1970"},
+		{args: []string{"--source-date-epoch=context"}, want: -1, arg: "context"},
+		{args: []string{"--source-date-epoch=yesterday"}, want: -1, arg: "yesterday"},
+		{args: []string{"--build-arg=SOURCE_DATE_EPOCH="}, env: env(), want: -1},
 		{args: []string{"--source-date-epoch=-1"}, fail: "seconds since 1970"},
 		{args: []string{"--source-date-epoch=99999999999999"}, fail: "seconds since 1970"},
 		{args: []string{"--source-date-epoch=1", "--timestamp=2"}, fail: "differ"},
@@ -212,6 +214,8 @@ func TestB11_SourceDateEpoch(t *testing.T) {
 			t.Errorf("%q: %v", tt.args, err)
 		case tt.want < 0 && opt.SourceDateEpoch != nil, tt.want >= 0 && (opt.SourceDateEpoch == nil || !opt.SourceDateEpoch.Equal(time.Unix(tt.want, 0))):
 			t.Errorf("%q: %v, want %d", tt.args, opt.SourceDateEpoch, tt.want)
+		case tt.arg != "" && opt.BuildArgs["SOURCE_DATE_EPOCH"] != tt.arg:
+			t.Errorf("%q: the argument is %q", tt.args, opt.BuildArgs)
 		}
 	}
 }
