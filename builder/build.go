@@ -131,14 +131,8 @@ func (bd *build) prepare(ctx context.Context) error {
 	if bd.form, err = formOf(bd.opt); err != nil {
 		return classify(err, CategoryUsage)
 	}
-	if err = bd.unpackContext(ctx); err != nil {
+	if err = bd.readInputs(ctx); err != nil {
 		return err
-	}
-	if bd.src, err = readDockerfile(bd.opt); err != nil {
-		return classify(usage{err}, CategoryUsage)
-	}
-	if bd.trees, err = openTrees(bd); err != nil {
-		return classify(err, CategoryUsage)
 	}
 	if bd.plan, err = bd.makePlan(ctx); err != nil {
 		return err
@@ -148,6 +142,21 @@ func (bd *build) prepare(ctx context.Context) error {
 	}
 	bd.importShares(ctx)
 	if err := bd.beginPush(); err != nil {
+		return classify(err, CategoryUsage)
+	}
+	return nil
+}
+
+// readInputs fetches a context that is elsewhere, and reads the Dockerfile and the ignore files.
+func (bd *build) readInputs(ctx context.Context) error {
+	var err error
+	if err = bd.unpackContext(ctx); err != nil {
+		return err
+	}
+	if bd.src, err = readDockerfile(bd.opt); err != nil {
+		return classify(usage{err}, CategoryUsage)
+	}
+	if bd.trees, err = openTrees(bd); err != nil {
 		return classify(err, CategoryUsage)
 	}
 	return nil
@@ -172,12 +181,20 @@ func (bd *build) makePlan(ctx context.Context) (*stages.Plan, error) {
 		if err != nil {
 			return nil, bd.planError(err)
 		}
-		if plan != nil {
+		if plan == nil {
+			if err := bd.resolveBases(ctx, file, opt, missing, known); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if !bd.wildcardFacts(ctx, plan, &opt.Facts) {
 			return plan, nil
 		}
-		if err := bd.resolveBases(ctx, file, opt, missing, known); err != nil {
-			return nil, err
+		plan, _, err = file.Plan(opt, known)
+		if err != nil {
+			return nil, bd.planError(err)
 		}
+		return plan, nil
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"sync"
 	"time"
@@ -41,14 +42,8 @@ func (b *Builder) Check(ctx context.Context, opt Options) (*CheckResult, error) 
 		return nil, classify(err, CategoryEnvironment)
 	}
 	defer leave()
-	if err := bd.unpackContext(ctx); err != nil {
-		return nil, classify(err, CategoryUsage)
-	}
-	if bd.src, err = readDockerfile(bd.opt); err != nil {
-		return nil, classify(err, CategoryUsage)
-	}
-	if bd.trees, err = openTrees(bd); err != nil {
-		return nil, classify(err, CategoryUsage)
+	if err = bd.readInputs(ctx); err != nil {
+		return nil, err
 	}
 	res := &CheckResult{File: bd.src.name, Path: bd.src.path, Text: bd.src.text}
 	plan, err := bd.checkPlan(ctx)
@@ -106,32 +101,36 @@ func (bd *build) checkPlan(ctx context.Context) (*stages.Plan, error) {
 		return nil, usage{err}
 	}
 	opt.AllStages, opt.Best = bd.opt.Target == "", stages.BestAll
-	opt.Allow = []string{"network.host", "security.insecure", "device"} // whether they are granted is a matter of the build
 	known := map[stages.BaseRef]stages.Base{}
-	for {
-		plan, missing, err := file.Plan(opt, known)
-		if err != nil {
-			return nil, err
-		}
-		if plan == nil {
-			if err := bd.lookUpBases(ctx, missing, known); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		more, err := bd.copyFacts(ctx, plan, &opt.Facts)
-		if err != nil {
-			return nil, err
-		}
-		if more {
-			plan, _, err = file.Plan(opt, known)
-		}
+	plan, err := bd.readPlan(ctx, file, &opt, known, "rules that need it say nothing")
+	if err != nil {
+		return nil, err
+	}
+	more, err := bd.copyFacts(ctx, plan, &opt.Facts)
+	if err != nil || !more {
 		return plan, err
+	}
+	plan, _, err = file.Plan(opt, known)
+	return plan, err
+}
+
+// readPlan makes a plan that is to be read, not run: base images may stay unknown.
+// without says what they are missed for.
+func (bd *build) readPlan(ctx context.Context, file *stages.File, opt *stages.Options, known map[stages.BaseRef]stages.Base, without string) (*stages.Plan, error) {
+	opt.Allow = []string{"network.host", "security.insecure", "device"} // whether they are granted is a matter of the build
+	for {
+		plan, missing, err := file.Plan(*opt, known)
+		if err != nil || plan != nil {
+			return plan, err
+		}
+		if err := bd.lookUpBases(ctx, missing, known, without); err != nil {
+			return nil, err
+		}
 	}
 }
 
 // lookUpBases fetches configurations. What cannot be had counts as unknown, and is said: a check must work offline.
-func (bd *build) lookUpBases(ctx context.Context, missing []stages.BaseRef, known map[stages.BaseRef]stages.Base) error {
+func (bd *build) lookUpBases(ctx context.Context, missing []stages.BaseRef, known map[stages.BaseRef]stages.Base, without string) error {
 	within, cancel := context.WithTimeout(ctx, checkBaseTimeout)
 	defer cancel()
 	var mu sync.Mutex
@@ -150,7 +149,7 @@ func (bd *build) lookUpBases(ctx context.Context, missing []stages.BaseRef, know
 			case ref.Context != "" && categoryOf(err, CategoryRemote) == CategoryUsage:
 				failed = usage{fmt.Errorf("--build-context %s: %w", ref.Context, err)}
 			default:
-				bd.notice(fmt.Sprintf("the configuration of %s is not known, so rules that need it say nothing: %v", ref.Name, err))
+				bd.notice(fmt.Sprintf("the configuration of %s is not known, so %s: %v", ref.Name, without, err))
 				known[ref] = stages.Base{Unknown: true}
 			}
 		})
@@ -183,37 +182,72 @@ func (bd *build) copyFacts(ctx context.Context, plan *stages.Plan, facts *stages
 	if err != nil {
 		return false, err
 	}
-	seen := map[string]bool{}
-	for _, st := range plan.Stages {
-		for _, step := range st.Steps {
-			c := step.Copy
-			if c == nil || c.From.Kind != stages.SourceContext || c.From.Name != "" {
-				continue
-			}
-			for _, p := range c.Paths {
-				if seen[p] || len(seen) == maxCheckSources {
-					continue
-				}
-				seen[p] = true
-				if err := sourceFacts(ctx, tree, p, facts); err != nil {
-					return false, err
-				}
-			}
+	for source := range contextSources(plan) {
+		if err := sourceFacts(ctx, tree, source, facts); err != nil {
+			return false, err
 		}
 	}
 	return len(facts.Unmatched)+len(facts.Directories)+len(facts.Archives) > 0, nil
 }
 
+// wildcardFacts looks for wildcards in the plan that match nothing of the context, which a build warns of, and reports whether there are any. An
+// error is told when the files are copied.
+func (bd *build) wildcardFacts(ctx context.Context, plan *stages.Plan, facts *stages.ContextFacts) bool {
+	for source := range contextSources(plan) {
+		if !strings.ContainsAny(source.Path, `*?[`) {
+			continue
+		}
+		tree, err := bd.trees.get("")
+		if err != nil {
+			return false
+		}
+		sel, err := tree.Select(ctx, buildcontext.Query{Paths: []string{source.Path}, Parents: source.Parents, FollowNamed: true})
+		if err == nil && sel.Sources[0].Wildcard && len(sel.Sources[0].Matches) == 0 {
+			facts.Unmatched = append(facts.Unmatched, source)
+		}
+	}
+	return len(facts.Unmatched) > 0
+}
+
+// contextSources are the sources of COPY and ADD in the build context, each once.
+func contextSources(plan *stages.Plan) iter.Seq[stages.ContextSource] {
+	return func(yield func(stages.ContextSource) bool) {
+		seen := map[stages.ContextSource]bool{}
+		for _, st := range plan.Stages {
+			for _, step := range st.Steps {
+				c := step.Copy
+				if c == nil || !isContext(c.From) {
+					continue
+				}
+				for _, p := range c.Paths {
+					source := stages.ContextSource{Path: p, Parents: c.Parents}
+					if seen[source] || len(seen) == maxCheckSources {
+						continue
+					}
+					seen[source] = true
+					if !yield(source) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// isContext says that a source is the main build context.
+func isContext(s stages.Source) bool { return s.Kind == stages.SourceContext && s.Name == "" }
+
 // sourceFacts looks at one source. A missing one is no finding: the context of a check may be another than that of the build.
-func sourceFacts(ctx context.Context, tree *buildcontext.Tree, name string, facts *stages.ContextFacts) error {
-	sel, err := tree.Select(ctx, buildcontext.Query{Paths: []string{name}, FollowNamed: true})
+func sourceFacts(ctx context.Context, tree *buildcontext.Tree, from stages.ContextSource, facts *stages.ContextFacts) error {
+	name := from.Path
+	sel, err := tree.Select(ctx, buildcontext.Query{Paths: []string{name}, Parents: from.Parents, FollowNamed: true})
 	if err != nil {
 		return ctx.Err()
 	}
 	for _, source := range sel.Sources {
 		switch {
 		case source.Wildcard && len(source.Matches) == 0:
-			facts.Unmatched = append(facts.Unmatched, name)
+			facts.Unmatched = append(facts.Unmatched, from)
 		case len(source.Matches) == 1 && source.Matches[0].Info.IsDir() && !source.Wildcard:
 			facts.Directories = append(facts.Directories, name)
 		case anyArchive(tree, source.Matches):
@@ -242,8 +276,7 @@ func anyArchive(tree *buildcontext.Tree, matches []buildcontext.Match) bool {
 	return false
 }
 
-// failOnWarnings is the error that "# check=error=true" makes of warnings (FEATURES E2), after it has shown them. Notices do not count, nor do our own
-// rules: a Dockerfile that another builder accepts under this directive is accepted here.
+// failOnWarnings is the error that "# check=error=true" makes of warnings (FEATURES E2), after it has shown them. Notices do not count.
 func (bd *build) failOnWarnings(plan *stages.Plan) error {
 	if !plan.FailOnWarnings {
 		return nil
@@ -252,7 +285,7 @@ func (bd *build) failOnWarnings(plan *stages.Plan) error {
 	var rules []string
 	seen := map[string]bool{}
 	for _, w := range plan.Warnings {
-		if isNotice(w) || strings.HasPrefix(w.Rule, "Best") {
+		if isNotice(w) {
 			continue
 		}
 		if len(seen) == 0 {

@@ -145,7 +145,9 @@ func TestE2_ErrorFailsTheBuildAfterPlanning(t *testing.T) {
 		{"a warning", "# check=error=true\nFROM scratch AS A\nMAINTAINER x\n", "StageNameCasing, MaintainerDeprecated"},
 		{"none", "# check=error=true\nFROM scratch\n", ""},
 		{"skipped", "# check=skip=MaintainerDeprecated;error=true\nFROM scratch\nMAINTAINER x\n", ""},
-		{"rules of our own do not count", "# check=error=true\nFROM scratch\nSHELL [\"a\"]\nCMD ['a', 'b']\n", ""},
+		{"rules of our own that a build warns of", "# check=error=true\nFROM scratch\nCOPY *.none /a/\nSHELL [\"a\"]\nCMD ['a', 'b']\n", "BestEmptyWildcard, BestJSONLooksWrong"},
+		{"rules of our own that it does not warn of", "# check=error=true\nFROM scratch\nADD Dockerfile /\n", ""},
+		{"rules of our own that are skipped", "# check=skip=BestEmptyWildcard;error=true\nFROM scratch\nCOPY *.none /\n", ""},
 		{"not asked for", "FROM scratch\nMAINTAINER x\n", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -160,7 +162,7 @@ func TestE2_ErrorFailsTheBuildAfterPlanning(t *testing.T) {
 				return
 			}
 			var e *Error
-			if !errors.As(err, &e) || e.Category != CategoryUsage || e.Pos.Start != 2 || !strings.Contains(e.Error(), tc.want) {
+			if !errors.As(err, &e) || e.Category != CategoryUsage || e.Pos.Start != 2+strings.Count(tc.want, "Best")/2 || !strings.Contains(e.Error(), tc.want) {
 				t.Fatalf("got %+v", err)
 			}
 			shown := 0
@@ -173,6 +175,51 @@ func TestE2_ErrorFailsTheBuildAfterPlanning(t *testing.T) {
 				t.Errorf("%d warnings are shown", shown)
 			}
 		})
+	}
+}
+
+// rows: E52
+func TestE52_BuildsWarnOfWildcardsThatMatchNothing(t *testing.T) {
+	t.Parallel()
+	src := "FROM scratch AS other\nFROM scratch\nCOPY *.none *.txt named.none /a/\nCOPY --parents d/**/x.c /b/\nCOPY --parents d/**/y.c /b/\n" +
+		"# check=skip=BestEmptyWildcard\nCOPY *.none2 /c/\nADD z[0-9] /d/\nCOPY --from=other *.none /e/\n"
+	p := newProject(t, src, map[string]string{"a.txt": "x", "named.none": "", "d/e/f/x.c": "y", ".dockerignore": "*.none\n!named.none\n"})
+	if _, err := p.build(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, ev := range p.events {
+		if ev.Type == EventWarning {
+			got = append(got, fmt.Sprintf("%s %d %s", ev.Rule, ev.Line, ev.Text))
+		}
+	}
+	want := []string{
+		`BestEmptyWildcard 5 "d/**/y.c" matches nothing in the build context`,
+		`BestEmptyWildcard 8 "z[0-9]" matches nothing in the build context`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestE1_CheckOfAnArchive(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	text := "FROM scratch AS A\nCOPY *.none x /\nUSER 1\n"
+	must(t, w.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o644, Size: int64(len(text))}))
+	_, err := w.Write([]byte(text))
+	must(t, errors.Join(err, w.WriteHeader(&tar.Header{Name: "x", Mode: 0o644}), w.Close()))
+	p := newProject(t, "", nil)
+	builder := p.builder()
+	defer builder.Close()
+	p.opt.ContextTar = &b
+	res, err := builder.Check(t.Context(), p.opt)
+	if err != nil || res.Err != nil {
+		t.Fatalf("%v %+v", err, res)
+	}
+	if got := strings.Join(found(res), ", "); got != "BestEmptyWildcard 2, StageNameCasing 1" || res.Path != "" {
+		t.Errorf("found %q in %q", got, res.Path)
 	}
 }
 

@@ -156,7 +156,7 @@ func (sr *stageRun) copySelection(ctx context.Context, cp *copier, tree *buildco
 		if err := cp.begin(source); err != nil {
 			return err
 		}
-		if source.Wildcard && len(source.Matches) == 0 {
+		if source.Wildcard && len(source.Matches) == 0 && !isContext(cp.c.From) { // of the context the lint rule has said it
 			sr.notice(fmt.Sprintf("line %d: %s matches nothing", stepOf(ctx).Line, source.Pattern))
 		}
 		for _, m := range source.Matches {

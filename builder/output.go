@@ -11,7 +11,6 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 
 	buildcontext "gobuild/context"
 	"gobuild/image"
@@ -186,7 +185,7 @@ func (bd *build) finalTree(ctx context.Context) (*rootfs.Root, error) {
 	if err != nil || view != nil {
 		return view, err
 	}
-	return bd.emptyRoot()
+	return bd.snapshots.View(nil)
 }
 
 func (bd *build) outputTar(ctx context.Context, o Output) error {
@@ -235,16 +234,6 @@ func (bd *build) outputLocal(ctx context.Context, o Output) error {
 		}
 	}
 	return cp.finish()
-}
-
-// emptyRoot is a directory with nothing in it.
-func (b *Builder) emptyRoot() (*rootfs.Root, error) {
-	dir, err := os.MkdirTemp(b.cfg.Root, "empty-")
-	if err != nil {
-		return nil, err
-	}
-	root, err := rootfs.Open(dir)
-	return root, errors.Join(err, unix.Rmdir(dir)) // an open directory without a name: nothing can be put into it
 }
 
 // untaggedRecord keeps an image that has no name from being pruned while it is fresh.

@@ -78,7 +78,7 @@ func (t *sourceTree) open(ctx context.Context) (*buildcontext.Tree, error) {
 		return nil, err
 	}
 	if view == nil {
-		if view, _, err = t.bd.tempFolder(); err != nil {
+		if view, err = t.bd.snapshots.View(nil); err != nil {
 			return nil, err
 		}
 	}

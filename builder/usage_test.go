@@ -78,7 +78,7 @@ func TestPruneWaitsForNoBuild(t *testing.T) {
 	other := p.builder()
 	var pruneErr error
 	p.during = func(e Event) {
-		if e.Type == EventNotice && pruneErr == nil {
+		if e.Type == EventWarning && pruneErr == nil {
 			_, pruneErr = other.Prune(t.Context(), PruneOptions{All: true})
 		}
 	}

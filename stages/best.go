@@ -22,11 +22,17 @@ const (
 // this package does not read. What is not known is left out, and the rules that
 // need it stay silent.
 type ContextFacts struct {
-	NoIgnoreFile bool     // no ignore file is in force
-	Clutter      []string // of .git and node_modules, those at the top
-	Unmatched    []string // wildcard sources, expanded, that match nothing
-	Directories  []string // sources, expanded, that are directories
-	Archives     []string // sources of ADD, expanded, that are unpacked
+	NoIgnoreFile bool            // no ignore file is in force
+	Clutter      []string        // of .git and node_modules, those at the top
+	Directories  []string        // sources, expanded, that are directories
+	Archives     []string        // sources of ADD, expanded, that are unpacked
+	Unmatched    []ContextSource // wildcard sources that match nothing
+}
+
+// ContextSource is a source of COPY or ADD, expanded.
+type ContextSource struct {
+	Path    string
+	Parents bool // with --parents, where ** crosses directories
 }
 
 // docsPage describes every rule, under a heading that is its name.

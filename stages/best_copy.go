@@ -259,7 +259,7 @@ func bestEmptyWildcard(v *lintStage) []finding {
 			continue
 		}
 		for _, p := range c.Paths {
-			if slices.Contains(v.facts.Unmatched, p) {
+			if slices.Contains(v.facts.Unmatched, ContextSource{p, c.Parents}) {
 				out = append(out, finding{i, quoteShort(p) + " matches nothing in the build context", nil})
 			}
 		}

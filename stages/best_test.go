@@ -126,9 +126,9 @@ func TestBestRules(t *testing.T) {
 		{"BestJSONLooksWrong", "valid", "FROM busybox:1\nRUN [\"a\"]\nCMD []\nCOPY [\"a\", \"b\"]\nHEALTHCHECK CMD [\"a\"]\n", ContextFacts{}, ""},
 		{"BestJSONLooksWrong", "the command [ and patterns", "FROM busybox:1\nRUN [ -f x ] && y\nRUN [ \"$x\" = y ] || z\nRUN [[ a ]]\nCOPY [ab].txt /\n", ContextFacts{}, ""},
 
-		{"BestEmptyWildcard", "nothing", "FROM scratch\nCOPY *.x *.y /\n", ContextFacts{Unmatched: []string{"*.x"}}, "2"},
+		{"BestEmptyWildcard", "nothing", "FROM scratch\nCOPY *.x *.y /\n", ContextFacts{Unmatched: []ContextSource{{Path: "*.x"}}}, "2"},
 		{"BestEmptyWildcard", "something, or not known", "FROM scratch\nCOPY *.x /\n", ContextFacts{}, ""},
-		{"BestEmptyWildcard", "of another tree", "FROM scratch AS a\nFROM scratch\nCOPY --from=a *.x /\n", ContextFacts{Unmatched: []string{"*.x"}}, ""},
+		{"BestEmptyWildcard", "of another tree", "FROM scratch AS a\nFROM scratch\nCOPY --from=a *.x /\n", ContextFacts{Unmatched: []ContextSource{{Path: "*.x"}}}, ""},
 
 		{"BestChmodParents", "a directory is made", "FROM scratch\nCOPY --chmod=644 a /etc/x/a\n", ContextFacts{}, "2"},
 		{"BestChmodParents", "a heredoc", "FROM scratch\nCOPY --chmod=0600 <<E /etc/x\nE\n", ContextFacts{}, "2"},
@@ -209,7 +209,7 @@ func TestBestRules_BuildsWarnOfTheMarkedOnesOnly(t *testing.T) {
 	t.Parallel()
 	src := "FROM busybox\nRUN apt-get update\nRUN sudo a | b\nCMD ['a', 'b']\nCOPY --chmod=644 . /x/\nCOPY <<E /y\na\\nb\nE\nCOPY *.x /z/\n"
 	plan := mustPlan(t, src, func(o *Options) {
-		o.Best, o.Facts = BestBuild, ContextFacts{NoIgnoreFile: true, Clutter: []string{".git"}, Unmatched: []string{"*.x"}}
+		o.Best, o.Facts = BestBuild, ContextFacts{NoIgnoreFile: true, Clutter: []string{".git"}, Unmatched: []ContextSource{{Path: "*.x"}}}
 	})
 	var got []string
 	for _, w := range plan.Warnings {

@@ -90,6 +90,7 @@ func Parse(name string, src []byte, opt ParseOptions) (*File, error) {
 	if len(f.stages) == 0 {
 		return nil, &Error{Op: "parse " + name, Err: errors.New("no stages to build"), Hint: "start a stage with FROM"}
 	}
+	f.keepDocs()
 	lintStageNames(f.stages, lint)
 	lintCasing(f.stages, lint)
 	return f, nil

@@ -32,7 +32,7 @@ func FuzzPlan(f *testing.F) {
 		opt := amd64()
 		opt.AllStages, opt.Allow = true, []string{"network.host", "security.insecure", "device"}
 		opt.Ignore, opt.Best = []string{"a*"}, BestAll
-		opt.Facts = ContextFacts{NoIgnoreFile: true, Clutter: []string{".git"}, Unmatched: []string{"*.x"}, Directories: []string{"src"}}
+		opt.Facts = ContextFacts{NoIgnoreFile: true, Clutter: []string{".git"}, Unmatched: []ContextSource{{Path: "*.x"}}, Directories: []string{"src"}}
 		plan, err := planOf(string(src), opt)
 		var e *Error
 		if err != nil && !errors.As(err, &e) {

@@ -48,6 +48,7 @@ func (p *planner) newStage(i int) (*stage, error) {
 	if err != nil {
 		return nil, newError(raw.pos, "FROM", err)
 	}
+	st.usesGlobals = sortedKeys(word.Matched)
 	if st.baseName = word.Result; st.baseName == "" {
 		return nil, &Error{Pos: raw.pos, Op: "FROM", Err: fmt.Errorf("the image name %s is empty", quoteShort(raw.BaseName)),
 			Hint: p.unsetHint(word.Unmatched, raw.BaseName)}
@@ -64,10 +65,11 @@ func (p *planner) newStage(i int) (*stage, error) {
 			return nil, &Error{Pos: raw.pos, Op: "FROM --platform=" + cut(raw.Platform, maxQuoted), Err: err,
 				Hint: p.unsetHint(word.Unmatched, raw.Platform)}
 		}
+		st.usesGlobals = append(st.usesGlobals, sortedKeys(word.Matched)...)
 	}
 	if raw.Name != "" {
 		if c, ok := p.lookupContext(raw.Name, p.wish(st)); ok {
-			st.replaced = &c
+			st.replaced, st.usesGlobals = &c, nil
 			if c.Target == "" {
 				return st, nil
 			}

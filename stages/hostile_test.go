@@ -99,6 +99,8 @@ func TestHostileInputs(t *testing.T) {
 		{"H-10 environments of many RUNs", "FROM busybox\nENV" + repeat(5000, func(i int) string { return fmt.Sprintf(" l%d=1", i) }) + "\n" +
 			strings.Repeat("RUN x\nENV l1=2\n", 4000), "too large"},
 		{"many ARGs in one", "FROM busybox\nARG" + repeat(8000, func(i int) string { return fmt.Sprintf(" a%d=1", i) }) + "\n", ""},
+		{"an ARG of many names below many comments", strings.Repeat("#a b\n", 20000) + "ARG" + strings.Repeat(" \\\n a", 20000) + "\nFROM scratch\n", ""},
+		{"an ARG that grows", "ARG X=1\n" + strings.Repeat("ARG Y=1\nARG X=$X$Y\n", 4500) + "FROM busybox\nARG X\n", ""},
 		{"undefined variables", "FROM busybox\nENV" + repeat(5000, func(i int) string { return fmt.Sprintf(" l%d=1", i) }) + "\n" +
 			repeat(5000, func(i int) string { return fmt.Sprintf("LABEL a=$m%d\n", i) }), ""},
 	} {

@@ -84,6 +84,9 @@ func prepareNode(node *parser.Node, escape rune) error {
 	if err := checkDroppedFlags(name, node); err != nil {
 		return err
 	}
+	if name == "ARG" {
+		boundComments(node)
+	}
 	if name == "COPY" || name == "ADD" {
 		for n := node.Next; n != nil; n = n.Next {
 			if strings.Contains(n.Value, "<<") && strings.Count(n.Value, "${") > maxLexed {
@@ -122,6 +125,18 @@ func checkDroppedFlags(name string, node *parser.Node) error {
 		}
 	}
 	return nil
+}
+
+// boundComments leaves an ARG the comments next to it, as the parser looks through
+// all of them for each name.
+func boundComments(node *parser.Node) {
+	names := 1
+	for n := node.Next; n != nil; n = n.Next {
+		names++
+	}
+	if most := max(1, maxDocWork/names); len(node.PrevComment) > most {
+		node.PrevComment = node.PrevComment[len(node.PrevComment)-most:]
+	}
 }
 
 // repairFlags undoes what the line parser does to flags that are not ASCII: it

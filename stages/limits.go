@@ -8,6 +8,10 @@ const (
 	// own; 16 MiB is a thousand times the largest Dockerfile known.
 	maxDockerfile = 16 << 20
 
+	// maxDocWork is the product of the names of an ARG and the comments above it
+	// that are searched for a description of each. 50,000 of both take minutes.
+	maxDocWork = 1 << 20
+
 	// maxLine is the length of a physical line without its LF. The reference
 	// reads lines through a 64 KiB buffer, so longer ones never worked.
 	maxLine = 65535

@@ -78,8 +78,12 @@ func (s *state) setArgs(c *instructions.ArgCommand) error {
 			}
 			value, set = v, true
 		}
-		if !set {
-			value, set = s.planner.globals.Get(arg.Key)
+		if set {
+			s.declared = append(s.declared, Arg{arg.Key, value, arg.DocComment, span(c.Location())})
+		} else if value, set = s.planner.globals.Get(arg.Key); set {
+			s.usesGlobals = append(s.usesGlobals, arg.Key)
+		} else {
+			s.declared = append(s.declared, Arg{arg.Key, "", arg.DocComment, span(c.Location())})
 		}
 		text.WriteString(" " + arg.Key)
 		copied := s.args.set(arg.Key, value)
@@ -94,7 +98,7 @@ func (s *state) setArgs(c *instructions.ArgCommand) error {
 		if text.Len()+s.size > maxConfig {
 			return errConfigSize
 		}
-		if err := s.planner.x.budget.spend(entryCost*copied + 2*len(value)); err != nil {
+		if err := s.planner.x.budget.spend(entryCost*(copied+2) + 2*len(value)); err != nil {
 			return err
 		}
 	}

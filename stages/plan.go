@@ -12,6 +12,7 @@ import (
 type Plan struct {
 	Platform ocispec.Platform `json:"platform"` // target platform
 	Stages   []*Stage         `json:"stages"`
+	Args     []Arg            `json:"args,omitempty"` // build arguments that the target reads, in the order of lines
 	Warnings []Warning        `json:"warnings,omitempty"`
 
 	// Epoch is the value of SOURCE_DATE_EPOCH when an ARG before the first FROM
@@ -30,16 +31,17 @@ func (p *Plan) Target() *Stage { return p.Stages[len(p.Stages)-1] }
 
 // Stage is one FROM with its steps, ONBUILD triggers of the base included.
 type Stage struct {
-	Index    int              `json:"index"`           // 0-based position in the Dockerfile
-	Name     string           `json:"name"`            // lower case; "stage-N" when unnamed; "" when the file has one unnamed stage
-	Platform ocispec.Platform `json:"platform"`        // platform its RUNs execute on
-	Base     Source           `json:"base"`            // Kind is SourceStage, SourceImage, SourceScratch or SourceContext
-	Pos      Position         `json:"pos"`             // of FROM
-	Steps    []Step           `json:"steps"`           // only steps that may change files, in order: Run, Copy, Workdir
-	Total    int              `json:"total"`           // n of "i/n" (D7): FROM of an image counts
-	Image    Image            `json:"image"`           // configuration after the last step; RootFS and times are empty, the builder fills them
-	History  []History        `json:"history"`         // entries of this stage alone (the base's come first and are not here)
-	Needs    []int            `json:"needs,omitempty"` // Index of every stage this one reads, sorted
+	Index    int              `json:"index"`                 // 0-based position in the Dockerfile
+	Name     string           `json:"name"`                  // lower case; "stage-N" when unnamed; "" when the file has one unnamed stage
+	Doc      string           `json:"description,omitempty"` // of the comment above FROM (A8)
+	Platform ocispec.Platform `json:"platform"`              // platform its RUNs execute on
+	Base     Source           `json:"base"`                  // Kind is SourceStage, SourceImage, SourceScratch or SourceContext
+	Pos      Position         `json:"pos"`                   // of FROM
+	Steps    []Step           `json:"steps"`                 // only steps that may change files, in order: Run, Copy, Workdir
+	Total    int              `json:"total"`                 // n of "i/n" (D7): FROM of an image counts
+	Image    Image            `json:"image"`                 // configuration after the last step; RootFS and times are empty, the builder fills them
+	History  []History        `json:"history"`               // entries of this stage alone (the base's come first and are not here)
+	Needs    []int            `json:"needs,omitempty"`       // Index of every stage this one reads, sorted
 }
 
 // Image is an OCI image configuration with the Docker fields that OCI lacks.

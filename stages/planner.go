@@ -26,6 +26,7 @@ type planner struct {
 	target   ocispec.Platform
 	build    ocispec.Platform
 	globals  *environ // ARGs before the first FROM, and the predefined ones
+	uses     argUse
 	known    []string // names that a FROM may use, see fromNames
 	contexts map[string]namedContext
 	ignore   *patternmatcher.PatternMatcher
@@ -206,15 +207,17 @@ func (p *planner) setGlobals(env *environ) error {
 	for _, in := range p.file.args {
 		for _, arg := range in.cmd.(*instructions.ArgCommand).Args {
 			value, given := p.opt.BuildArgs[arg.Key]
-			if !given && arg.Value == nil {
-				continue
-			}
-			if !given {
+			var deps map[string]struct{}
+			if !given && arg.Value != nil {
 				res, err := p.x.word(*arg.Value, env)
 				if err != nil {
 					return newError(in.pos, "ARG "+cut(arg.Key, maxQuoted), err)
 				}
-				value = res.Result
+				value, given, deps = res.Result, true, res.Matched
+			}
+			p.uses.declare(arg, value, in.pos, deps)
+			if !given {
+				continue
 			}
 			if err := p.x.budget.spend(len(value) + entryCost*env.set(arg.Key, value)); err != nil {
 				return newError(in.pos, "ARG", err)
@@ -398,6 +401,7 @@ func (p *planner) evaluate(target int) (*Plan, error) {
 		return nil, err
 	}
 	plan.Stages = append(plan.Stages, last)
+	plan.Args = p.argsOf(target)
 	plan.Warnings = p.warnings
 	slices.SortStableFunc(plan.Warnings, func(a, b Warning) int { return a.Pos.Start - b.Pos.Start })
 	return plan, nil

@@ -43,6 +43,9 @@ type state struct {
 	seen    []linted // what our own lint rules look at
 	named   []string // by the VOLUME evaluated last
 
+	declared    []Arg    // by the stage's ARGs
+	usesGlobals []string // ARGs before the first FROM that the stage reads
+
 	cmdSet      bool           // this stage has a CMD (B65)
 	workdirSet  bool           // some WORKDIR stood in this Dockerfile's chain (E19)
 	cmdAt       []parser.Range // E21
@@ -76,7 +79,7 @@ func (p *planner) run(st *stage) (*Stage, error) {
 
 // begin sets the state to what FROM inherits (B4).
 func (p *planner) begin(st *stage) error {
-	st.out = &Stage{Index: st.index, Name: p.file.stageName(st.index), Pos: st.raw.pos, Steps: []Step{}, History: []History{}}
+	st.out = &Stage{Index: st.index, Name: p.file.stageName(st.index), Doc: st.raw.DocComment, Pos: st.raw.pos, Steps: []Step{}, History: []History{}}
 	st.planner, st.lint, st.needs = p, p.lint, map[int]bool{}
 	if st.base >= 0 {
 		err := st.inherit(p.stages[st.base])

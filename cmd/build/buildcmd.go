@@ -32,12 +32,13 @@ and kaniko are known: those that cannot be obeyed say what to use.`,
 // build is gobuild build.
 func (a *app) build(ctx context.Context, args []string) error {
 	f := a.flags
-	format, check, err := checkWanted(f)
-	if err != nil {
+	switch c, err := callWanted(f); {
+	case err != nil:
 		return err
-	}
-	if check {
-		return a.check(ctx, args, format)
+	case c.method == callCheck:
+		return a.check(ctx, args, c)
+	case c.method != callBuild:
+		return a.outline(ctx, args, c)
 	}
 	opt, err := a.buildOptions(f)
 	if err != nil {
@@ -129,8 +130,8 @@ func (a *app) plan(ctx context.Context, args []string) (err error) {
 	if err := checkFormat(format, "text", "tree", "json", "dot", "mermaid"); err != nil {
 		return err
 	}
-	if _, check, err := checkWanted(a.flags); check || err != nil {
-		return errors.Join(err, hint(usagef("gobuild plan does not check"), "use gobuild check"))
+	if c, err := callWanted(a.flags); c.method != callBuild || err != nil {
+		return errors.Join(err, hint(usagef("gobuild plan does not check"), "use gobuild check, or gobuild build with --call"))
 	}
 	opt, err := a.buildOptions(a.flags)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
 
 	"gobuild/builder"
 	"gobuild/stages"
@@ -27,7 +26,7 @@ without =, MAINTAINER, blank lines in continuations, the order of package lists.
 cannot be built. gobuild lint, gobuild build --check and --call=check are the same.`,
 		flags: checkFlags,
 		run: func(a *app, ctx context.Context, args []string) error {
-			return a.check(ctx, args, a.flags.str("format"))
+			return a.check(ctx, args, call{method: callCheck, format: a.flags.str("format")})
 		},
 	}
 }
@@ -59,36 +58,14 @@ func checkFlags() []flagSpec {
 func lintFlags() []flagSpec {
 	return []flagSpec{
 		{name: "check", kind: kindBool, text: "only check the Dockerfile, as gobuild check does"},
-		{name: "call", kind: kindString, arg: "METHOD", text: "build, or check[,format=json|sarif]", decide: callVerdict},
+		{name: "call", kind: kindString, arg: "METHOD", text: "build, check, outline or targets, with [,format=json] and [,ignorestatus]", decide: callVerdict},
 		{name: "error-level", kind: kindString, arg: "LEVEL", text: "what makes a check fail: warning (default) or error"},
 	}
 }
 
-func callVerdict(v string) (verdict, string) {
-	switch method, _, _ := strings.Cut(v, ","); method {
-	case "build", "check", "lint":
-		return yes, ""
-	case "outline", "targets":
-		return later, "use gobuild plan to see what a build would do"
-	}
-	return no, "the methods are build and check"
-}
-
-// checkWanted says whether build is only to check, and in which format.
-func checkWanted(f flags) (format string, wanted bool, err error) {
-	method, rest, _ := strings.Cut(f.str("call"), ",")
-	if rest != "" {
-		value, ok := strings.CutPrefix(rest, "format=")
-		if !ok || method == "build" {
-			return "", false, hint(usagef("--call=%s: unknown option %q", f.str("call"), rest), "--call=check,format=json")
-		}
-		format = value
-	}
-	return format, f.is("check") || method == "check" || method == "lint", nil
-}
-
 // check is gobuild check and build --check.
-func (a *app) check(ctx context.Context, args []string, format string) (err error) {
+func (a *app) check(ctx context.Context, args []string, c call) (err error) {
+	format := c.format
 	if err := checkFormat(format, "text", "json", "sarif"); err != nil {
 		return err
 	}
@@ -116,6 +93,9 @@ func (a *app) check(ctx context.Context, args []string, format string) (err erro
 		return err
 	}
 	switch {
+	case c.ignoreStatus && res.Err != nil:
+		a.printer.Fail(res.Err)
+	case c.ignoreStatus:
 	case res.Err != nil:
 		return res.Err
 	case len(res.Warnings) > 0 && (level != "error" || res.Strict):
