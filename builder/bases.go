@@ -238,7 +238,16 @@ func (b *Builder) document(ctx context.Context, desc ocispec.Descriptor, fetch f
 	return b.store.ReadAll(desc.Digest, maxDocument)
 }
 
+// fetchBlob fetches a blob, and once more after wrong bytes: another server may have the right ones (FEATURES J8).
 func (b *Builder) fetchBlob(ctx context.Context, desc ocispec.Descriptor, fetch fetcher) error {
+	err := b.fetchOnce(ctx, desc, fetch)
+	if errors.Is(err, registry.ErrContent) && ctx.Err() == nil {
+		err = b.fetchOnce(ctx, desc, fetch)
+	}
+	return err
+}
+
+func (b *Builder) fetchOnce(ctx context.Context, desc ocispec.Descriptor, fetch fetcher) error {
 	r, err := fetch(ctx, desc)
 	if err != nil {
 		return err

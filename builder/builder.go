@@ -15,6 +15,7 @@ import (
 	"gobuild/history"
 	"gobuild/internal/atomicfile"
 	"gobuild/registry"
+	"gobuild/registry/hostconf"
 	"gobuild/remote"
 	"gobuild/sandbox"
 	"gobuild/snapshot"
@@ -26,9 +27,12 @@ const stateVersion = "1\n"
 
 // Config locates what a Builder needs on this machine; nothing below cmd/build reads the environment.
 type Config struct {
-	Root               string   // state directory, absolute
-	InsecureRegistries []string // hosts spoken to over plain HTTP or unverified TLS
-	DockerConfig       string   // path of the Docker configuration file for credentials; "" none
+	Root               string          // state directory, absolute
+	InsecureRegistries []string        // hosts spoken to over plain HTTP or unverified TLS
+	InsecureAll        bool            // every registry that the user names is one
+	PushChunk          int64           // larger blobs are uploaded in chunks of this many bytes; 0 chooses
+	RegistryHosts      hostconf.Config // mirrors and certificates
+	DockerConfig       string          // path of the Docker configuration file for credentials; "" none
 	CAFile             string
 	AllowPrivate       bool                                  // a registry may send us to private addresses (HOSTILE R-20)
 	TokenHosts         []string                              // hosts besides the registry's own that may see its credentials
@@ -84,7 +88,7 @@ func (b *Builder) open() error {
 	}
 	b.builds = history.Open(filepath.Join(root, "history"), b.cfg.Now)
 	b.registry, err = registry.New(registry.Config{
-		Insecure: b.cfg.InsecureRegistries, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile,
+		Insecure: b.cfg.InsecureRegistries, InsecureAll: b.cfg.InsecureAll, Hosts: b.cfg.RegistryHosts, PushChunk: b.cfg.PushChunk, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile,
 		AllowPrivate: b.cfg.AllowPrivate, TokenHosts: b.cfg.TokenHosts, Proxy: b.cfg.Proxy, Notice: b.notice,
 	})
 	if err != nil {

@@ -110,6 +110,8 @@ func categoryOf(err error, fallback Category) Category {
 	case errors.Is(err, stages.ErrNotAllowed), errors.Is(err, layer.ErrUnsafe), errors.Is(err, registry.ErrRefused), errors.Is(err, remote.ErrRefused), errors.Is(err, remote.ErrTooLarge), errors.Is(err, image.ErrTooLarge), errors.Is(err, layer.ErrBound), errors.Is(err, errForeign),
 		errors.Is(err, buildcontext.ErrTooLarge):
 		return CategoryUnsafe
+	case errors.Is(err, registry.ErrConfig):
+		return CategoryUsage
 	case isEnvironment(err):
 		return CategoryEnvironment
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENAMETOOLONG):

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,20 +22,24 @@ import (
 	"github.com/regclient/regclient/types/ref"
 
 	"gobuild/internal/netguard"
+	"gobuild/registry/hostconf"
 )
 
 // Config tells a Client how to reach registries. The zero value reaches public ones without credentials.
 type Config struct {
-	Insecure     []string      // hosts, with or without port, spoken to over plain HTTP or TLS that is not verified
-	DockerConfig string        // path of a Docker config.json with credentials; "" none
-	CAFile       string        // PEM certificates trusted beside the system's
-	Retries      int           // tries of one request in all; 0 for 5
-	RetryDelay   time.Duration // before the second try, doubling after; 0 for 1 s
-	UserAgent    string        // "" for gobuild
-	AllowPrivate bool          // registries may lead to private addresses (redirects, uploads)
-	TokenHosts   []string      // hosts besides the registry's own domain that may be sent its credentials for a token
-	Env          []string      // environment of credential helpers, whose PATH they are looked up in; nil for the process's
-	Notice       func(string)  // told what a user should know, e.g. that a registry is spoken to without TLS; nil drops it
+	Hosts        hostconf.Config // mirrors and certificates
+	Insecure     []string        // hosts, with or without port, spoken to over plain HTTP or TLS that is not verified
+	InsecureAll  bool            // all that the user names are
+	PushChunk    int64           // larger blobs are uploaded in chunks of this size; 0: whole, and in chunks when that fails
+	DockerConfig string          // path of a Docker config.json with credentials; "" none
+	CAFile       string          // PEM certificates trusted beside the system's
+	Retries      int             // tries of one request in all; 0 for 5
+	RetryDelay   time.Duration   // before the second try, doubling after; 0 for 1 s
+	UserAgent    string          // "" for gobuild
+	AllowPrivate bool            // registries may lead to private addresses (redirects, uploads)
+	TokenHosts   []string        // hosts besides the registry's own domain that may be sent its credentials for a token
+	Env          []string        // environment of credential helpers, whose PATH they are looked up in; nil for the process's
+	Notice       func(string)    // told what a user should know, e.g. that a registry is spoken to without TLS; nil drops it
 
 	// Proxy chooses the proxy of a request, as http.Transport.Proxy does; nil uses none.
 	Proxy func(*http.Request) (*url.URL, error)
@@ -46,6 +51,7 @@ type Config struct {
 type Client struct {
 	cfg  Config
 	keys *keychain
+	dir  directory
 
 	mu    sync.Mutex
 	hosts map[string]*host
@@ -76,7 +82,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
-	return &Client{cfg: cfg, keys: &keychain{path: cfg.DockerConfig, env: cfg.Env}, hosts: map[string]*host{}}, nil
+	return &Client{cfg: cfg, keys: &keychain{path: cfg.DockerConfig, env: cfg.Env}, dir: directory{conf: cfg.Hosts}, hosts: map[string]*host{}}, nil
 }
 
 // Close closes idle connections. Running calls are not ended.
@@ -98,34 +104,45 @@ func (c *Client) Close() {
 // call is an operation with what is needed to carry it out and to report its failure.
 type call struct {
 	*operation
-	h    *host
-	name string
-	ref  Reference
-	r    ref.Ref // as regclient has it
+	h      *host
+	name   string
+	ref    Reference
+	server hostconf.Server
+	r      ref.Ref // as regclient has it
 }
 
-// begin starts an operation on a registry. End it with call.end.
+// begin starts an operation on a registry itself. End it with call.end.
 func (c *Client) begin(ctx context.Context, name string, rf Reference, push bool) (*call, error) {
-	cl := &call{
-		operation: newOperation(ctx, rf, push, c.cfg.Retries),
-		name:      name,
-		ref:       rf,
-		r: ref.Ref{
-			Scheme: "reg", Reference: rf.String(), Registry: strings.ToLower(rf.Host),
-			Repository: rf.Path, Tag: rf.Tag, Digest: rf.Digest.String(),
-		},
+	r, err := c.dir.lookup(rf.Host)
+	if err != nil {
+		return nil, err
+	}
+	return c.beginAt(ctx, name, rf, push, r.Origin)
+}
+
+// beginAt starts an operation on one of the servers for a registry.
+func (c *Client) beginAt(ctx context.Context, name string, rf Reference, push bool, s hostconf.Server) (*call, error) {
+	cl := &call{operation: newOperation(ctx, rf, push, c.cfg.Retries), name: name, ref: rf, server: s, r: regRef(s, rf)}
+	if cl.isMirror() { // another server is next: no time is lost with this one
+		cl.tries = min(cl.tries, mirrorTries)
+	}
+	if cl.path != "" {
+		cl.path = atServer(s, cl.path)
 	}
 	var err error
-	if cl.h, err = c.host(cl.operation, rf.Host); err != nil {
+	if cl.h, err = c.host(cl.operation, cl); err != nil {
 		cl.end()
 		return nil, cl.fail(ctx, err)
 	}
 	return cl, nil
 }
 
+// isMirror says whether the call goes to another host than the reference's.
+func (cl *call) isMirror() bool { return cl.server.Host != strings.ToLower(cl.ref.Host) }
+
 // fail turns an error into an *Error. parent is the context of the caller.
 func (cl *call) fail(parent context.Context, err error) error {
-	e := &Error{Op: cl.name, Host: hostDNS(cl.ref.Host), Ref: cl.ref.Familiar(), Err: cl.classify(parent, err)}
+	e := &Error{Op: cl.name, Host: hostDNS(cl.server.Host), Ref: cl.ref.Familiar(), Err: cl.classify(parent, err)}
 	if cl.ref.Path == "" {
 		e.Ref = cl.ref.Host
 	}
@@ -147,8 +164,11 @@ func hostDNS(name string) string {
 }
 
 // host finds or makes the connection to a registry. Only the first caller finds out how it speaks.
-func (c *Client) host(o *operation, name string) (*host, error) {
-	name = strings.ToLower(name)
+func (c *Client) host(o *operation, cl *call) (*host, error) {
+	name := serverID(cl.server)
+	if cl.isMirror() {
+		name += " for " + strings.ToLower(cl.ref.Host)
+	}
 	c.mu.Lock()
 	h, ok := c.hosts[name]
 	if !ok {
@@ -165,22 +185,26 @@ func (c *Client) host(o *operation, name string) (*host, error) {
 	if h.client != nil {
 		return h, nil
 	}
-	if err := c.connect(o, h, name); err != nil {
+	if err := c.connect(o, h, cl); err != nil {
 		return nil, err
 	}
 	return h, nil
 }
 
-func (c *Client) connect(o *operation, h *host, name string) error {
-	scheme, err := c.scheme(o, name)
+func (c *Client) connect(o *operation, h *host, cl *call) error {
+	name := cl.server.Host
+	scheme, err := c.scheme(o, cl.server)
 	if err != nil {
 		return o.abort(err)
 	}
 	end := &endpoint{
-		origin: &url.URL{Scheme: scheme, Host: hostDNS(name)}, insecure: c.isInsecure,
-		proxy: c.cfg.Proxy, private: c.cfg.AllowPrivate,
+		origin: &url.URL{Scheme: scheme, Host: hostDNS(name)}, insecure: c.isListed,
+		proxy: c.cfg.Proxy, private: c.cfg.AllowPrivate, root: cl.server.Root,
 	}
-	if end.links, h.close, err = c.connections(name); err != nil {
+	if cl.isMirror() {
+		end.ns = strings.ToLower(cl.ref.Host)
+	}
+	if end.links, h.close, err = c.connections(cl.server); err != nil {
 		return o.abort(err)
 	}
 	end.auth = &authorizer{
@@ -206,15 +230,23 @@ func (c *Client) connect(o *operation, h *host, name string) error {
 		reg.WithRetryLimit(c.cfg.Retries),
 		reg.WithDelay(c.cfg.RetryDelay/2, maxRetryDelay), // regclient doubles before the first wait
 		reg.WithManifestMax(maxManifest, maxManifest),
-		reg.WithBlobSize(chunk, -1),
+		reg.WithBlobSize(cmp.Or(c.cfg.PushChunk, chunk), cmp.Or(c.cfg.PushChunk, -1)),
 	)
 	h.end = end
 	return nil
 }
 
 // Resolve finds what a reference means now. One with a digest is looked up by it.
-func (c *Client) Resolve(ctx context.Context, rf Reference) (ocispec.Descriptor, error) {
-	cl, err := c.begin(ctx, "resolve", rf, false)
+func (c *Client) Resolve(ctx context.Context, rf Reference) (desc ocispec.Descriptor, err error) {
+	err = c.eachServer(ctx, rf, rf.Digest == "", func(s hostconf.Server) (err error) {
+		desc, err = c.resolveAt(ctx, rf, s)
+		return err
+	})
+	return desc, err
+}
+
+func (c *Client) resolveAt(ctx context.Context, rf Reference, s hostconf.Server) (ocispec.Descriptor, error) {
+	cl, err := c.beginAt(ctx, "resolve", rf, false, s)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -242,16 +274,24 @@ func (c *Client) Resolve(ctx context.Context, rf Reference) (ocispec.Descriptor,
 
 // Manifest returns the manifest or index with digest d from the repository of rf, and its media type. Its content
 // is verified; d "" takes what the reference means.
-func (c *Client) Manifest(ctx context.Context, rf Reference, d digest.Digest) ([]byte, string, error) {
-	cl, err := c.begin(ctx, "pull", rf, false)
+func (c *Client) Manifest(ctx context.Context, rf Reference, d digest.Digest) (b []byte, mediaType string, err error) {
+	if d == "" {
+		d = rf.Digest
+	}
+	err = c.eachServer(ctx, rf, d == "", func(s hostconf.Server) (err error) {
+		b, mediaType, err = c.manifestAt(ctx, rf, d, s)
+		return err
+	})
+	return b, mediaType, err
+}
+
+func (c *Client) manifestAt(ctx context.Context, rf Reference, d digest.Digest, s hostconf.Server) ([]byte, string, error) {
+	cl, err := c.beginAt(ctx, "pull", rf, false, s)
 	if err != nil {
 		return nil, "", err
 	}
 	defer cl.end()
 	cl.manifest = true
-	if d == "" {
-		d = rf.Digest
-	}
 	b, mediaType, err := cl.getManifest(d)
 	if err != nil {
 		return nil, "", cl.fail(ctx, err)
@@ -285,7 +325,29 @@ func (cl *call) getManifest(d digest.Digest) ([]byte, string, error) {
 // Blob reads a blob from the repository of rf. The reader fails unless the content is what desc
 // says; it is closed by the caller, and ends with ctx.
 func (c *Client) Blob(ctx context.Context, rf Reference, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	cl, err := c.beginBlob(ctx, "pull", rf, desc, false)
+	if err := checkBlob("pull", rf, desc); err != nil {
+		return nil, err
+	}
+	list, err := c.servers(rf, false)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) > 1 {
+		f, err := c.newFallback(ctx, rf, desc, list)
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
+	r, err := c.blobAt(ctx, rf, desc, list[0])
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (c *Client) blobAt(ctx context.Context, rf Reference, desc ocispec.Descriptor, s hostconf.Server) (*blobReader, error) {
+	cl, err := c.beginAt(ctx, "pull", rf, false, s)
 	if err != nil {
 		return nil, err
 	}
@@ -416,13 +478,20 @@ func (c *Client) PushManifest(ctx context.Context, rf Reference, desc ocispec.De
 
 // beginBlob checks a descriptor before anything is made of it.
 func (c *Client) beginBlob(ctx context.Context, name string, rf Reference, desc ocispec.Descriptor, push bool) (*call, error) {
-	if err := checkDigest(desc.Digest); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", name, rf.Familiar(), err)
-	}
-	if desc.Size < 0 {
-		return nil, fmt.Errorf("%s %s: blob %s: size %d: %w", name, rf.Familiar(), desc.Digest, desc.Size, ErrContent)
+	if err := checkBlob(name, rf, desc); err != nil {
+		return nil, err
 	}
 	return c.begin(ctx, name, rf, push)
+}
+
+func checkBlob(name string, rf Reference, desc ocispec.Descriptor) error {
+	if err := checkDigest(desc.Digest); err != nil {
+		return fmt.Errorf("%s %s: %w", name, rf.Familiar(), err)
+	}
+	if desc.Size < 0 {
+		return fmt.Errorf("%s %s: blob %s: size %d: %w", name, rf.Familiar(), desc.Digest, desc.Size, ErrContent)
+	}
+	return nil
 }
 
 func checkDigest(d digest.Digest) error {

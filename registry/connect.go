@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -10,18 +11,24 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
 	"gobuild/internal/netguard"
+	"gobuild/registry/hostconf"
 )
 
 // scheme finds out how a registry speaks. It is https for all but loopback addresses and hosts listed as
 // insecure: those are asked with one handshake, and a host that does not answer in TLS is spoken to in
 // plain HTTP. A certificate that does not verify is no reason for that.
-func (c *Client) scheme(o *operation, name string) (string, error) {
+func (c *Client) scheme(o *operation, s hostconf.Server) (string, error) {
+	name := s.Host
 	hostname, port := splitHost(name)
-	if !netguard.IsLoopback(hostname) && !c.isInsecure(name) {
+	switch {
+	case s.Scheme != "":
+		return s.Scheme, nil // the user has said it
+	case !netguard.IsLoopback(hostname) && !c.isInsecure(s):
 		return "https", nil
 	}
 	if c.cfg.Transport != nil || c.proxied(name) {
@@ -74,8 +81,13 @@ func isReset(err error) bool {
 	return errors.As(err, &op) && op.Op == "read" && !op.Timeout() && !strings.Contains(op.Err.Error(), "tls:")
 }
 
-// isInsecure says whether a host is listed in Config.Insecure, where an entry without a port means all ports.
-func (c *Client) isInsecure(name string) bool {
+// isInsecure says whether a server's certificate need not be verified.
+func (c *Client) isInsecure(s hostconf.Server) bool {
+	return c.cfg.InsecureAll || s.Insecure || c.isListed(s.Host)
+}
+
+// isListed says whether a host is listed in Config.Insecure, where an entry without a port means all ports.
+func (c *Client) isListed(name string) bool {
 	hostname, _ := splitHost(name)
 	return containsFold(c.cfg.Insecure, name) || containsFold(c.cfg.Insecure, hostname)
 }
@@ -88,8 +100,8 @@ func splitHost(name string) (hostname, port string) {
 	return strings.Trim(name, "[]"), ""
 }
 
-// connections makes the transports of a registry.
-func (c *Client) connections(name string) (links, func(), error) {
+// connections makes the transports of a server. Its client certificates are shown to its own host alone.
+func (c *Client) connections(s hostconf.Server) (links, func(), error) {
 	if t := c.cfg.Transport; t != nil {
 		return links{t, t, t}, func() {}, nil
 	}
@@ -98,9 +110,12 @@ func (c *Client) connections(name string) (links, func(), error) {
 		return links{}, nil, err
 	}
 	conf := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	unverified := conf.Clone()
-	unverified.InsecureSkipVerify = c.isInsecure(name) //nolint:gosec // the user listed the host
-	own, public, open := c.transport(unverified, notLinkLocal), c.transport(conf, onlyPublic), c.transport(conf, notLinkLocal)
+	trusting := conf.Clone()
+	trusting.InsecureSkipVerify = c.isInsecure(s) //nolint:gosec // the user listed the host
+	if err := serverFiles(trusting, s); err != nil {
+		return links{}, nil, err
+	}
+	own, public, open := c.transport(trusting, notLinkLocal), c.transport(conf, onlyPublic), c.transport(conf, notLinkLocal)
 	own.Proxy, open.Proxy = c.cfg.Proxy, c.cfg.Proxy
 	closeAll := func() {
 		for _, t := range []*http.Transport{own, public, open} {
@@ -108,6 +123,36 @@ func (c *Client) connections(name string) (links, func(), error) {
 		}
 	}
 	return links{own, public, open}, closeAll, nil
+}
+
+// serverFiles adds a server's own authorities and client certificates.
+func serverFiles(conf *tls.Config, s hostconf.Server) error {
+	if len(s.CA) > 0 && conf.RootCAs == nil {
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		conf.RootCAs = pool
+	} else if len(s.CA) > 0 {
+		conf.RootCAs = conf.RootCAs.Clone()
+	}
+	for _, name := range s.CA {
+		pem, err := os.ReadFile(name)
+		if err == nil && !conf.RootCAs.AppendCertsFromPEM(pem) {
+			err = fmt.Errorf("%s holds no certificate", name)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: authority of %s: %w", ErrConfig, s.Host, err)
+		}
+	}
+	for _, p := range s.Pairs {
+		cert, err := tls.LoadX509KeyPair(p.Cert, p.Key)
+		if err != nil {
+			return fmt.Errorf("%w: client certificate of %s: %s, %s: %w", ErrConfig, s.Host, p.Cert, p.Key, err)
+		}
+		conf.Certificates = append(conf.Certificates, cert)
+	}
+	return nil
 }
 
 func (c *Client) transport(conf *tls.Config, check func(netip.Addr) error) *http.Transport {

@@ -22,6 +22,8 @@
 // address is dialled, which request carries which credential, what a redirect may do. regclient is
 // given no credentials and sees no redirects.
 //
-// It does not interpret manifests (package image) or keep blobs (package store), and does not
-// choose among mirrors.
+// Mirrors (package hostconf says which) are asked before the registry itself, for pulls alone; their
+// credentials are those of their own host, and what they send is verified as all else is.
+//
+// It does not interpret manifests (package image) or keep blobs (package store).
 package registry

@@ -49,6 +49,8 @@ const (
 	tokenMargin = 10 * time.Second
 	// defaultRetries is how often a request is tried in all.
 	defaultRetries = 5
+	// mirrorTries is how often a mirror is asked before the next server is.
+	mirrorTries = 2
 	// defaultRetryDelay is the first wait; it doubles up to maxRetryDelay.
 	defaultRetryDelay = time.Second
 	maxRetryDelay     = 30 * time.Second

@@ -27,7 +27,9 @@ type endpoint struct {
 	auth     *authorizer
 	insecure func(host string) bool
 	proxy    func(*http.Request) (*url.URL, error)
-	private  bool // servers may lead to private addresses
+	private  bool   // servers may lead to private addresses
+	root     string // path of the API
+	ns       string // of a mirror: the registry that it stands for
 
 	links links
 }
@@ -52,6 +54,7 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 	if o.from != "" && req.Method == http.MethodPost && req.URL.Query().Has("mount") {
 		req = mountFrom(req, o.from)
 	}
+	req = e.place(req)
 	for hop := 0; ; hop++ {
 		if hop > maxHops {
 			return nil, o.abort(refuse("", "more than %d redirects", maxHops))

@@ -51,8 +51,22 @@ func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 			}
 		}
 	}
+	chunk := int64(0)
+	if f.given("push-chunk") {
+		var ok bool
+		if chunk, ok = parseSize(f.str("push-chunk"), minPushChunk); !ok || chunk > maxPushChunk {
+			return builder.Config{}, usagef("--push-chunk=%s: want a size from 1m to 256m", f.str("push-chunk"))
+		}
+	}
+	hosts, err := a.registryHosts(f)
+	if err != nil {
+		return builder.Config{}, err
+	}
 	return builder.Config{
 		Root:               root,
+		RegistryHosts:      hosts,
+		PushChunk:          chunk,
+		InsecureAll:        f.given("tls-verify") && !f.is("tls-verify"),
 		InsecureRegistries: f.list("insecure-registry"),
 		AllowPrivate:       f.is("allow-private"),
 		TokenHosts:         f.list("registry-token-host"),

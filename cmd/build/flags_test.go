@@ -121,7 +121,7 @@ func TestN_Verdicts(t *testing.T) {
 		{args: "--format=docker", err: "not supported yet"},
 		{args: "--layers"},
 		{args: "--layers=false", err: "not supported yet"},
-		{args: "--tls-verify=false", err: "not supported yet"},
+		{args: "--tls-verify=false"},
 		{args: "--security-opt=apparmor=unconfined", notice: "no effect"},
 		{args: "--security-opt=label=level:s0", err: "not supported"},
 		{args: "--security-opt=credentialspec=x", notice: "no effect"},

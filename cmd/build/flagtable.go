@@ -80,6 +80,10 @@ func globalFlags() []flagSpec {
 		{name: "authfile", kind: kindString, arg: "FILE", text: "registry credentials (default $REGISTRY_AUTH_FILE, then $DOCKER_CONFIG/config.json)"},
 		{name: "ca", kind: kindString, arg: "FILE", text: "more certificate authorities for registries, PEM"},
 		{name: "insecure-registry", kind: kindList, arg: "HOST", text: "speak plain HTTP or unverified TLS with this registry"},
+		{name: "tls-verify", kind: kindBool, text: "=false: speak unverified TLS, or plain HTTP, with every registry that is named"},
+		{name: "cert-dir", kind: kindString, arg: "DIR", text: "authorities (*.crt) and client certificates (*.cert with *.key) for registries"},
+		{name: "registry-mirror", kind: kindList, arg: "[HOST=]MIRROR[/PREFIX]", text: "pull images of this registry (default docker.io) from a mirror first"},
+		{name: "registry-config", kind: kindList, arg: "FILE|DIR", text: "registries.toml, or a folder like /etc/containerd/certs.d (default: those of the system and the user)"},
 		{name: "registry-token-host", kind: kindList, arg: "HOST", text: "a registry may have its credentials sent to this host for a token"},
 		{name: "allow-private", kind: kindBool, text: "let registries send us on to private addresses"},
 	}
@@ -131,6 +135,7 @@ func resultFlags() []flagSpec {
 		{name: "tag", short: "t", kind: kindList, arg: "NAME[:TAG]", text: "name of the image"},
 		{name: "output", short: "o", kind: kindList, arg: "OUTPUT", text: "result: type=image|registry|oci|docker|local|tar|cacheonly[,dest=PATH], a directory, or - for a tar"},
 		{name: "push", kind: kindBool, text: "push the image under its -t names"},
+		{name: "push-chunk", kind: kindString, arg: "SIZE", text: "upload larger blobs in chunks of this size, e.g. 16m, for proxies that limit requests (default: whole, and in chunks when that fails)"},
 		{name: "load", kind: kindString, bare: "auto", arg: "TOOL", text: "hand the image to docker load or podman load"},
 		{name: "quiet", short: "q", kind: kindBool, text: "print only the image id"},
 		{name: "iidfile", kind: kindString, arg: "FILE", text: "write the image id to a file"},

@@ -24,6 +24,10 @@ const (
 	// maxPassword bounds a user name or a password: tokens of large organisations reach 16 KiB.
 	maxPassword = 64 << 10
 
+	// minPushChunk keeps the requests of a push few, maxPushChunk its memory: four chunks are held at once.
+	minPushChunk = 1 << 20
+	maxPushChunk = 256 << 20
+
 	// maxSecret is BuildKit's bound on the value of a secret (FEATURES M8).
 	maxSecret = 500 << 10
 

@@ -16,6 +16,11 @@ func platformFlag(text string) flagSpec {
 	return flagSpec{name: "platform", kind: kindString, arg: "OS/ARCH", text: text}
 }
 
+// pushChunkFlag is also a flag of builds.
+func pushChunkFlag() flagSpec {
+	return flagSpec{name: "push-chunk", kind: kindString, arg: "SIZE", text: "upload larger blobs in chunks of this size, e.g. 16m, for proxies that limit requests (default: whole, and in chunks when that fails)"}
+}
+
 func copyCommand() command {
 	return command{
 		name: "copy", group: "Registries", args: "SOURCE DESTINATION", short: "Copy an image from one place to another",
@@ -23,6 +28,7 @@ func copyCommand() command {
 		flags: func() []flagSpec {
 			return []flagSpec{
 				platformFlag("of an index, copy the image of this platform alone (default the whole index)"),
+				pushChunkFlag(),
 				{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"},
 			}
 		},
@@ -91,7 +97,7 @@ func pushCommand() command {
 	return command{
 		name: "push", group: "Registries", args: "IMAGE", short: "Push an image of the store to its registry",
 		flags: func() []flagSpec {
-			return []flagSpec{{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"}}
+			return []flagSpec{pushChunkFlag(), {name: "quiet", short: "q", kind: kindBool, text: "print only the digest"}}
 		},
 		run: func(a *app, ctx context.Context, args []string) error {
 			if err := oneImage("push", args); err != nil {

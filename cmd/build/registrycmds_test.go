@@ -105,3 +105,39 @@ func TestN9_CopyInspectAndRemove(t *testing.T) {
 		}
 	}
 }
+
+func TestJ7_MirrorsByFlagAndFile(t *testing.T) {
+	t.Parallel()
+	mirror := registrytest.New(t)
+	home := t.TempDir()
+	write(t, home+"/ctx/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+	if code, _, stderr := with(t, home, "", "-q", "--network=none", "-t", "app", home+"/ctx"); code != 0 {
+		t.Fatal(stderr)
+	}
+	code, digest, stderr := with(t, home, "", "copy", "--push-chunk=1m", "store://app", mirror.Host+"/hub/library/app:1")
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	write(t, home+"/own.toml", "[registry.\"r.invalid\"]\nmirrors = [\""+mirror.Host+"/hub/library\"]\n")
+	write(t, home+"/bad.toml", "[registry.\"r.invalid\"]\nmirror = []\n")
+	write(t, home+"/.config/gobuild/registries.toml", "[registry.\"docker.io\"]\nmirrors = [\""+mirror.Host+"/hub\"]\n")
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"inspect", "docker://app:1"}, 0, strings.TrimSpace(digest)},
+		{[]string{"inspect", "--registry-config", home + "/own.toml", "docker://r.invalid/app:1"}, 0, strings.TrimSpace(digest)},
+		{[]string{"inspect", "--registry-mirror", "r.invalid=" + mirror.Host + "/hub/library", "docker://r.invalid/app:1"}, 0, strings.TrimSpace(digest)},
+		{[]string{"inspect", "--registry-config", home + "/bad.toml", "docker://r.invalid/app:1"}, exitUsage, "bad.toml:2: registry.r.invalid.mirror is not known here"},
+		{[]string{"inspect", "--registry-mirror", "r.invalid=a b", "docker://r.invalid/app:1"}, exitUsage, "want HOST[:PORT][/PREFIX]"},
+		{[]string{"inspect", "--registry-mirror", "no host=a", "docker://r.invalid/app:1"}, exitUsage, "want a host"},
+		{[]string{"inspect", "--cert-dir", home + "/own.toml", "app"}, exitUsage, "is no folder"},
+		{[]string{"copy", "--push-chunk=1k", "store://app", "oci://" + home + "/x"}, exitUsage, "from 1m to 256m"},
+	} {
+		code, stdout, stderr := with(t, home, "", tt.args...)
+		if code != tt.code || !strings.Contains(stdout+stderr, tt.want) {
+			t.Errorf("%q: exit code %d, want %d with %q\n%s%s", tt.args, code, tt.code, tt.want, stdout, stderr)
+		}
+	}
+}
