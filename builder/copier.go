@@ -110,6 +110,10 @@ func (cp *copier) checkSeveral(sel *buildcontext.Selection) error {
 	for _, s := range sel.Sources {
 		n += max(len(s.Matches), 1)
 	}
+	return cp.checkCount(n)
+}
+
+func (cp *copier) checkCount(n int) error {
 	if n < 2 || cp.c.Parents || strings.HasSuffix(cp.c.Dest, "/") {
 		return nil
 	}

@@ -27,6 +27,8 @@ func (sr *stageRun) copyJob(ctx context.Context, s state, step *stages.Step) (*j
 		return sr.remoteJob(ctx, s, step)
 	case stages.SourceGit:
 		return sr.gitJob(ctx, s, step)
+	case stages.SourceMixed:
+		return sr.mixedJob(ctx, s, step)
 	case stages.SourceScratch, stages.SourceStage, stages.SourceImage, stages.SourceContext, stages.SourceInline:
 	}
 	src := &sourceTree{bd: sr.build} // of heredocs alone: never opened
@@ -50,6 +52,45 @@ func (sr *stageRun) copyJob(ctx context.Context, s state, step *stages.Step) (*j
 		return usageOf{}, sr.execCopy(ctx, c, src, q, work)
 	}
 	return &job{key: key, verb: verb, files: files, alone: c.Link, exec: exec, close: src.close}, nil
+}
+
+// mixedJob is ADD of sources of several kinds: one after the other, in one layer.
+func (sr *stageRun) mixedJob(ctx context.Context, s state, step *stages.Step) (*job, error) {
+	k := cache.NewKey("copy of several kinds")
+	var parts []*job
+	closeAll := func() {
+		for _, p := range parts {
+			p.close()
+		}
+	}
+	for _, c := range step.Copy.Parts {
+		part := *step
+		part.Copy = c
+		j, err := sr.copyJob(ctx, s, &part)
+		if err != nil {
+			closeAll()
+			return nil, err
+		}
+		parts = append(parts, j)
+		k.Add("part:"+string(c.From.Kind), j.key.Digest().String())
+	}
+	c := step.Copy
+	exec := func(ctx context.Context, work *snapshot.Work) (usageOf, error) {
+		dst, err := work.Root()
+		if err != nil {
+			return usageOf{}, err
+		}
+		if err := (&copier{dst: dst, c: c}).checkCount(len(c.Paths) + len(c.URLs) + len(c.Files)); err != nil {
+			return usageOf{}, err
+		}
+		for _, p := range parts {
+			if used, err := p.exec(ctx, work); err != nil {
+				return used, err
+			}
+		}
+		return usageOf{}, nil
+	}
+	return &job{key: k.Key(), verb: "ADD", alone: c.Link, exec: exec, close: closeAll}, nil
 }
 
 // copyKeyHead begins a key with what does not depend on the sources.

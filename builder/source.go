@@ -47,7 +47,7 @@ func (bd *build) openSource(ctx context.Context, src stages.Source) (*sourceTree
 		}
 	case stages.SourceScratch:
 		t.st = emptyState
-	case stages.SourceInline, stages.SourceHTTP, stages.SourceGit:
+	case stages.SourceInline, stages.SourceHTTP, stages.SourceGit, stages.SourceMixed:
 		err = fmt.Errorf("%s is not a tree", src.Kind)
 	}
 	return t, err

@@ -65,7 +65,7 @@ func (sr *stageRun) base(ctx context.Context) (state, error) {
 			return baseState(sr.from), nil
 		}
 		return sr.seed(ctx, src)
-	case stages.SourceInline, stages.SourceHTTP, stages.SourceGit:
+	case stages.SourceInline, stages.SourceHTTP, stages.SourceGit, stages.SourceMixed:
 	}
 	return state{}, fmt.Errorf("stage cannot start from %s", sr.stage.Base.Kind)
 }

@@ -65,10 +65,13 @@ func (s *state) transfer(c *command, cp *Copy, sd instructions.SourcesAndDest, c
 	if err := classify(cp, paths); err != nil {
 		return err
 	}
-	if cp.From.Kind == SourceContext && cp.From.Name == "" {
+	if (cp.From.Kind == SourceContext || cp.From.Kind == SourceMixed) && cp.From.Name == "" {
 		s.lintIgnored(cp)
 	}
 	cp.Dest = destination(s.dir(), dest)
+	if cp.From.Kind == SourceMixed {
+		cp.Parts = parts(cp, paths)
+	}
 	if len(cp.Paths)+len(cp.URLs) == 0 {
 		cp.From = Source{Kind: SourceInline}
 	}
@@ -94,16 +97,16 @@ func (s *state) inline(cp *Copy, contents []instructions.SourceContent) error {
 
 // classify sorts sources into paths and addresses and checks the latter.
 func classify(cp *Copy, sources []string) error {
-	var http, git int
+	kinds := map[SourceKind]bool{}
 	for _, src := range sources {
-		switch {
-		case isGit(src):
-			git++
+		kind := kindOf(src)
+		kinds[kind] = true
+		switch kind {
+		case SourceGit:
 			if err := gitOptions(cp, src); err != nil {
 				return err
 			}
-		case strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://"):
-			http++
+		case SourceHTTP:
 		default:
 			cp.Paths = append(cp.Paths, src)
 			continue
@@ -114,14 +117,55 @@ func classify(cp *Copy, sources []string) error {
 		cp.URLs = append(cp.URLs, src)
 	}
 	switch {
-	case http > 0 && git > 0, len(cp.URLs) > 0 && len(cp.Paths)+len(cp.Files) > 0:
-		return withHint(fmt.Errorf("mixing local files, URLs and git repositories in one ADD is %w", ErrUnsupported), "use one ADD for each kind of source")
-	case http > 0:
+	case len(kinds) > 1, len(cp.URLs) > 0 && len(cp.Files) > 0:
+		cp.From = Source{Kind: SourceMixed}
+	case kinds[SourceHTTP]:
 		cp.From = Source{Kind: SourceHTTP}
-	case git > 0:
+	case kinds[SourceGit]:
 		cp.From = Source{Kind: SourceGit}
 	}
 	return checkChecksum(cp, sources)
+}
+
+// kindOf says what a source of ADD is by its text.
+func kindOf(src string) SourceKind {
+	switch {
+	case isGit(src):
+		return SourceGit
+	case strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://"):
+		return SourceHTTP
+	}
+	return SourceContext
+}
+
+// parts splits an ADD by the kinds of its sources: what is copied later replaces what is there, so the order stays. Heredocs come
+// last, as they always do.
+func parts(cp *Copy, sources []string) []*Copy {
+	var list []*Copy
+	for _, src := range sources {
+		kind := kindOf(src)
+		if n := len(list); n == 0 || list[n-1].From.Kind != kind {
+			list = append(list, partOf(cp, kind))
+		}
+		last := list[len(list)-1]
+		if kind == SourceContext {
+			last.Paths = append(last.Paths, src)
+		} else {
+			last.URLs = append(last.URLs, src)
+		}
+	}
+	if len(cp.Files) > 0 {
+		last := partOf(cp, SourceInline)
+		last.Files = cp.Files
+		list = append(list, last)
+	}
+	return list
+}
+
+func partOf(cp *Copy, kind SourceKind) *Copy {
+	part := *cp
+	part.From, part.Paths, part.URLs, part.Files = Source{Kind: kind}, nil, nil, nil
+	return &part
 }
 
 // checkChecksum is B58.

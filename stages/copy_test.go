@@ -1,7 +1,7 @@
 package stages
 
 import (
-	"errors"
+	"fmt"
 	"reflect"
 	"testing"
 )
@@ -98,8 +98,23 @@ func TestCopyErrors(t *testing.T) {
 			wantError(t, err, 2, tc.text, tc.hint)
 		})
 	}
-	_, err := planOf("FROM busybox\nADD a http://h/b c/\n", amd64())
-	if !errors.Is(err, ErrUnsupported) {
-		t.Errorf("got %v", err)
+}
+
+// rows: B56 B57
+func TestB40_SourcesOfSeveralKinds(t *testing.T) {
+	t.Parallel()
+	plan := mustPlan(t, "FROM busybox\nADD --chown=1 a http://h/b http://h/c a2 https://h/d.git <<e /f/\nx\ne\n")
+	c := firstCopy(t, plan)
+	var got []string
+	for _, p := range c.Parts {
+		got = append(got, fmt.Sprintf("%s %q %q %d %s %s %v", p.From.Kind, p.Paths, p.URLs, len(p.Files), p.Dest, p.Chown, p.Add))
+	}
+	want := []string{`context ["a"] [] 0 /f/ 1 true`, `http [] ["http://h/b" "http://h/c"] 0 /f/ 1 true`, `context ["a2"] [] 0 /f/ 1 true`,
+		`git [] ["https://h/d.git"] 0 /f/ 1 true`, `inline [] [] 1 /f/ 1 true`}
+	if c.From.Kind != SourceMixed || !reflect.DeepEqual(got, want) {
+		t.Errorf("%s %q\nwant %q", c.From.Kind, got, want)
+	}
+	if history := createdBy(plan.Target())[0]; history != "ADD --chown=1 a http://h/b http://h/c a2 https://h/d.git <<e /f/ # buildkit" {
+		t.Errorf("history %q", history)
 	}
 }

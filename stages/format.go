@@ -77,7 +77,7 @@ func (p *Plan) sourceLabel(src Source) string {
 			return "the build context"
 		}
 		return "context " + src.Name
-	case SourceScratch, SourceInline, SourceHTTP, SourceGit:
+	case SourceScratch, SourceInline, SourceHTTP, SourceGit, SourceMixed:
 	}
 	return string(src.Kind)
 }

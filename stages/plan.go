@@ -59,6 +59,7 @@ const (
 	SourceInline  SourceKind = "inline"  // heredocs of the instruction itself
 	SourceHTTP    SourceKind = "http"    // ADD of a URL
 	SourceGit     SourceKind = "git"     // ADD of a git repository
+	SourceMixed   SourceKind = "mixed"   // ADD of sources of several kinds, see Copy.Parts
 )
 
 // Source names a tree without saying what is in it. A Source without a Kind is none: a cache without initial content.
@@ -164,6 +165,9 @@ type Copy struct {
 	Checksum string   `json:"checksum,omitempty"`
 	Unpack   *bool    `json:"unpack,omitempty"` // nil: not given
 	KeepGit  *bool    `json:"keepGitDir,omitempty"`
+
+	// Parts are what an ADD of sources of several kinds consists of, in order: each has sources of one kind, and all else as here.
+	Parts []*Copy `json:"parts,omitempty"`
 }
 
 // Inline is a file whose content stands in the Dockerfile.

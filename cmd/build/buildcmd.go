@@ -195,7 +195,7 @@ func sourceName(s stages.Source) string {
 		return s.Image.Name
 	case stages.SourceContext:
 		return "context " + s.Name
-	case stages.SourceInline, stages.SourceHTTP, stages.SourceGit:
+	case stages.SourceInline, stages.SourceHTTP, stages.SourceGit, stages.SourceMixed:
 	}
 	return string(s.Kind)
 }
