@@ -161,6 +161,8 @@ func lastStepCached(t *testing.T, progress string) bool {
 
 // TestI1_KeyRules is the table of what is in the key of a step and what is not: each rule has a change that must not matter and
 // one that must (FEATURES I1-I9).
+//
+// rows: I1 I3 I4 I5 I6 I7 I8 I9
 func TestI1_KeyRules(t *testing.T) {
 	t.Parallel()
 	k := newKeyWorld(t)

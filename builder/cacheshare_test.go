@@ -54,6 +54,8 @@ func TestI10_StepsTravelByLocalCache(t *testing.T) {
 }
 
 // What a cache says is checked: a damaged layer is never believed, a damaged list is not used.
+//
+// rows: I12
 func TestI11_PoisonedCacheIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	dockerfile := "FROM base\nRUN echo 1 > /a\nRUN cat /a > /b\n"

@@ -170,7 +170,7 @@ func TestRunFailures(t *testing.T) {
 		{"F5 /etc/hosts", "FROM base\nRUN echo 10.0.0.1 db >> /etc/hosts", "exit code: 1", "--add-host", CategoryStep, 1},
 		{"F5 names that do not resolve", "FROM base\nRUN wget http://nosuch.invalid/", "exit code: 1", "--dns", CategoryStep, 1},
 		{"F5 a full tmpfs", "FROM base\nRUN --mount=type=tmpfs,target=/t,size=64k dd if=/dev/zero of=/t/f bs=100k count=1", "exit code: 1", "size=", CategoryStep, 1},
-		{"F5 another platform", "FROM base\nCOPY --chmod=755 <<x /x\n\x7fELF\x02\x01\x01\nx\nRUN [\"/x\"]", "exit code: 126", "another platform", CategoryStep, 126},
+		{"F5 G22 another platform", "FROM base\nCOPY --chmod=755 <<x /x\n\x7fELF\x02\x01\x01\nx\nRUN [\"/x\"]", "exit code: 126", "another platform", CategoryStep, 126},
 		{"B20 F1 exit code and last output", "FROM base\nRUN echo last; exit 3", "exit code: 3", "", CategoryStep, 3},
 		{"misspelt program", "FROM base\nRUN nosuchtool all", "exit code: 127", "not in its PATH", CategoryStep, 127},
 		{"F5 no shell", "FROM scratch\nCOPY Dockerfile /\nRUN true", "exit code: 127", "no shell", CategoryStep, 127},

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"gobuild/layer"
 )
@@ -239,5 +241,63 @@ func TestF6_AnOutputThatFails(t *testing.T) {
 	}
 	if _, err := os.Stat(missing); err != nil {
 		t.Error(err)
+	}
+}
+
+// Each step has namespaces of its own.
+func TestG8_Namespaces(t *testing.T) {
+	t.Parallel()
+	kinds := []string{"pid", "ipc", "uts", "mnt", "net"}
+	if _, err := os.Stat("/proc/self/ns/cgroup"); err == nil {
+		kinds = append(kinds, "cgroup")
+	}
+	p := newShellProject(t, "FROM base\nRUN for n in "+strings.Join(kinds, " ")+"; do readlink /proc/self/ns/$n; done\n", nil)
+	if _, err := p.build(); err != nil {
+		t.Fatalf("%v\n%s", err, p.output())
+	}
+	got := strings.Fields(p.output())
+	if len(got) != len(kinds) {
+		t.Fatalf("namespaces %q", got)
+	}
+	for i, kind := range kinds {
+		if own, err := os.Readlink("/proc/self/ns/" + kind); err != nil || own == got[i] {
+			t.Errorf("%s: the step is in %s, gobuild in %s, %v", kind, got[i], own, err)
+		}
+	}
+}
+
+// A folder as output has the files with their modes, times, owners and links, and nothing goes outside it, whatever is there.
+func TestK4_ADirectory(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, "FROM scratch\nCOPY --chown=3:4 d /\n", map[string]string{"d/f": "new", "d/l": "-> f", "d/abs": "-> /etc/passwd", "d/sub/g": "g"})
+	at := time.Unix(1000, 0)
+	must(t, os.Chmod(filepath.Join(p.dir, "d/f"), 0o640))
+	must(t, os.Chtimes(filepath.Join(p.dir, "d/f"), at, at))
+	top := t.TempDir()
+	out, outside := filepath.Join(top, "out"), filepath.Join(top, "outside")
+	must(t, os.Mkdir(out, 0o755))
+	must(t, os.Mkdir(outside, 0o755))
+	must(t, os.WriteFile(filepath.Join(outside, "g"), []byte("safe"), 0o600))
+	must(t, os.Symlink(filepath.Join(outside, "g"), filepath.Join(out, "f")))
+	must(t, os.WriteFile(filepath.Join(out, "mine"), nil, 0o600))
+	p.opt.Outputs = []Output{{Type: "local", Dest: out}}
+	if _, err := p.build(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(filepath.Join(out, "f"))
+	must(t, err)
+	st, _ := info.Sys().(*syscall.Stat_t)
+	if info.Mode() != 0o640 || !info.ModTime().Equal(at) || st == nil || st.Uid != 3 || st.Gid != 4 {
+		t.Errorf("f is %v of %v, %+v", info.Mode(), info.ModTime(), st)
+	}
+	for name, want := range map[string]string{"l": "f", "abs": "/etc/passwd"} {
+		if got, err := os.Readlink(filepath.Join(out, name)); err != nil || got != want {
+			t.Errorf("the link %s leads to %q, %v", name, got, err)
+		}
+	}
+	for name, want := range map[string]string{filepath.Join(outside, "g"): "safe", filepath.Join(out, "sub/g"): "g", filepath.Join(out, "mine"): ""} {
+		if got, err := os.ReadFile(name); err != nil || string(got) != want {
+			t.Errorf("%s holds %q, %v", name, got, err)
+		}
 	}
 }

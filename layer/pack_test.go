@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -518,5 +519,28 @@ func TestHeader_EqualsWhatArchiveTarWrites(t *testing.T) {
 		if !bytes.Equal(fast, slow) {
 			t.Errorf("%q:\n%q\n%q", e.name, fast, slow)
 		}
+	}
+}
+
+// Stray attributes of a developer's disk would change digests: of a file's, only its capabilities are stored.
+func TestH8_OnlyCapabilitiesAreStored(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir := t.TempDir()
+	write(t, dir, "f", "1")
+	capability := "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	for name, value := range map[string]string{capabilityXattr: capability, "trusted.note": "t", "security.other": "s"} {
+		must(t, unix.Setxattr(filepath.Join(dir, "f"), name, []byte(value), 0))
+	}
+	data, _ := packTar(t, dir, "", PackOptions{})
+	h, err := tar.NewReader(bytes.NewReader(data)).Next()
+	must(t, err)
+	for key, value := range h.PAXRecords {
+		if strings.HasPrefix(key, "SCHILY.xattr.") && key != "SCHILY.xattr."+capabilityXattr {
+			t.Errorf("%s=%q is stored", key, value)
+		}
+	}
+	if h.PAXRecords["SCHILY.xattr."+capabilityXattr] != capability {
+		t.Errorf("records %q lack the capabilities", h.PAXRecords)
 	}
 }

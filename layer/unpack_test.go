@@ -279,6 +279,7 @@ func TestUnpack_DirectoryTimesSurviveTheirContent(t *testing.T) {
 	}
 }
 
+// rows: H8
 func TestHostileH31_ModesAndAttributes(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

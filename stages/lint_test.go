@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// rows: A6
 func TestLint(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

@@ -55,6 +55,7 @@ func TestReference_Plans(t *testing.T) {
 		{"A7 an indented comment", "FROM busybox\n  \t# ENV a=1\nENV a=2\n", env("a"), "2"},
 		{"A7 comments in a heredoc belong to it", "FROM busybox\nRUN <<E\n# kept\nE\n", run, "/bin/sh|-c|# kept\n"},
 		{"A7 RUN passes a trailing comment to the shell", "FROM busybox\nRUN x # y\n", run, "/bin/sh|-c|x # y"},
+		{"A8 comments above FROM and ARG change nothing", "# base the base\nFROM busybox AS base\n# v the version\nARG v=1\nENV a=$v\n", env("a"), "1"},
 		{"A9 blanks of Unicode before an instruction", "FROM busybox\n\u2003\u00a0ENV a=1\n", env("a"), "1"},
 		{"A10 the file may end in a continuation", "FROM busybox\nRUN x \\\n", run, "/bin/sh|-c|x"},
 		{"A10 blanks after the escape character", "FROM busybox\nRUN x\\ \t \n y\n", run, "/bin/sh|-c|x y"},

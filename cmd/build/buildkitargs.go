@@ -22,7 +22,7 @@ func (a *app) heedBuildkitArgs(opt *builder.Options) error {
 		}
 	}
 	if name := opt.BuildArgs["BUILDKIT_BUILD_NAME"]; name != "" {
-		a.printer.Notice("BUILDKIT_BUILD_NAME has no effect: there are no build records to name")
+		a.printer.Notice("BUILDKIT_BUILD_NAME has no effect: records of builds are known by their ids")
 	}
 	if name := opt.BuildArgs["BUILDKIT_SANDBOX_HOSTNAME"]; name != "" {
 		if !validHostname(name) {
