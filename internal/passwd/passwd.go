@@ -39,7 +39,7 @@ type User struct {
 }
 
 // Lookup resolves "", "user", "uid", "user:group" in any mix of names and numbers, as the USER instruction means them. Empty
-// is user 0. Two numbers are taken as they are. A name, or a number alone, gets its primary and supplementary groups from the
+// is user 0 with the groups that the files give it, none where they cannot be read. Two numbers are taken as they are. A name, or a number alone, gets its primary and supplementary groups from the
 // files, and a number that has no entry gets group 0. An explicit group replaces both.
 //
 // Errors wrap ErrUnknown, ErrInvalid, ErrTooLarge or rootfs.ErrNotRegular.
@@ -51,6 +51,8 @@ func Lookup(root *rootfs.Root, spec string) (User, error) {
 	}
 	u := User{UID: uid, Home: "/"}
 	switch {
+	case spec == "":
+		u.fillRoot(root)
 	case user == "", numeric && isNumber(group):
 		u.identify(root)
 	case numeric:
@@ -78,6 +80,16 @@ func (u *User) identify(root *rootfs.Root) {
 	if err == nil && found {
 		u.Name, u.Home = e.name, e.home()
 	}
+}
+
+// fillRoot makes the user 0 that runs what no USER stands before: as "0", but files that cannot be read are no error.
+func (u *User) fillRoot(root *rootfs.Root) {
+	full := *u
+	if err := full.fill(root, func(e entry) bool { return e.uidIs(0) }, false); err == nil {
+		*u = full
+		return
+	}
+	u.identify(root)
 }
 
 // fill takes a whole identity from the first passwd entry that matches.

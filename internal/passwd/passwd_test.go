@@ -63,7 +63,8 @@ func TestG2_User(t *testing.T) {
 		name, spec string
 		want       User
 	}{
-		{"empty is root without extra groups", "", User{0, 0, []uint32{0}, "/root", "root"}},
+		{"empty is root with its groups", "", User{0, 0, []uint32{0, 1}, "/root", "root"}},
+		{"two numbers bring no groups", "0:0", User{0, 0, []uint32{0}, "/root", "root"}},
 		{"a name brings its groups", "app", User{1000, 1001, []uint32{1, 50, 1001}, "/home/app", "app"}},
 		{"a name with members of root", "root", User{0, 0, []uint32{0, 1}, "/root", "root"}},
 		{"a uid brings the groups of its entry", "1000", User{1000, 1001, []uint32{1, 50, 1001}, "/home/app", "app"}},
