@@ -41,6 +41,9 @@ func (u *unpacker) attrOf(h *tar.Header) (attr, error) {
 	case a.mtime < minTime || a.mtime > maxTime:
 		return a, fmt.Errorf("%w: time %d out of range", ErrCorrupt, a.mtime)
 	}
+	if !u.layer && (a.mtime < 0 || a.mtime > maxArchiveTime) {
+		a.mtime = 0
+	}
 	if h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock {
 		const majors, minors = 1 << 12, 1 << 20 // dev_t as the kernel stores it
 		if h.Devmajor < 0 || h.Devmajor >= majors || h.Devminor < 0 || h.Devminor >= minors {

@@ -46,6 +46,9 @@ const (
 	minTime = -62135596800
 	maxTime = 253402300799
 
+	// What an archive to extract says outside of 1970 to 2262 is taken as 1970: the reference counts nanoseconds.
+	maxArchiveTime = (1<<63 - 1) / 1_000_000_000
+
 	// A frame asking for more is refused before a byte of it is allocated.
 	zstdMaxWindow = 128 << 20
 	xzMaxDict     = 64 << 20

@@ -24,8 +24,8 @@ type tree struct {
 	last   string // the path that led here, as asked for; "" is the root
 	own    *ownership
 	mode   linkMode
-	// implied is what directories get that no entry describes.
-	implied impliedAttr
+	// implied is the time of directories that no entry describes; they belong to root.
+	implied impliedTime
 }
 
 type linkMode int
@@ -44,10 +44,9 @@ const (
 // path led.
 const nowhere = "/"
 
-type impliedAttr struct {
-	uid, gid int
-	mtime    int64
-	timed    bool
+type impliedTime struct {
+	mtime int64
+	timed bool
 }
 
 // level is an open directory. Levels far above the current one are closed.
@@ -207,7 +206,7 @@ func (t *tree) mkdir(name string, h *attr) error {
 		return nil
 	}
 	in := t.top()
-	if err := unix.Fchown(fd, t.implied.uid, t.implied.gid); err != nil {
+	if err := unix.Fchown(fd, 0, 0); err != nil {
 		return err
 	}
 	if err := unix.Fchmod(fd, 0o755); err != nil {

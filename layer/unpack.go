@@ -47,7 +47,8 @@ func Unpack(ctx context.Context, r io.Reader, root *rootfs.Root, opt UnpackOptio
 // made (0755) if it is missing. Directories merge, anything else that is in the
 // way is replaced, whiteout names are plain names, links are followed inside
 // the root. A name that leaves dir is ErrUnsafe; an archive that is cut short
-// or has something behind its end is ErrCorrupt.
+// or has something behind its end is ErrCorrupt. Directories that no entry
+// describes belong to root whatever the options say, as with the reference.
 func Extract(ctx context.Context, r io.Reader, root *rootfs.Root, dir string, opt ExtractOptions) error {
 	u, err := newUnpacker(ctx, r, root, opt.Limits, opt.Notice, false)
 	if err != nil {
@@ -55,7 +56,6 @@ func Extract(ctx context.Context, r io.Reader, root *rootfs.Root, dir string, op
 	}
 	defer u.close()
 	u.uid, u.gid = opt.UID, opt.GID
-	u.tree.implied.uid, u.tree.implied.gid = given(opt.UID, 0), given(opt.GID, 0)
 	u.base = strings.Trim(path.Clean("/"+dir), "/")
 	if err := u.tree.enter(u.base, true); err != nil {
 		return fmt.Errorf("extract archive to %s: %w", dir, err)

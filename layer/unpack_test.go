@@ -342,7 +342,7 @@ func TestB55_Extract(t *testing.T) {
 	if diff := cmp.Diff(want, cage.names(t)); diff != "" {
 		t.Error(diff)
 	}
-	for name, owner := range map[string]uint32{"app": 0, "app/kind": 21, "app/kind/x": 21, "app/l2": 21, "app/imp": 21, "app/imp/y": 21, "app/old": 0} {
+	for name, owner := range map[string]uint32{"app": 0, "app/kind": 21, "app/kind/x": 21, "app/l2": 21, "app/imp": 0, "app/imp/y": 21, "app/old": 0} {
 		var st unix.Stat_t
 		must(t, unix.Lstat(filepath.Join(cage.root, name), &st))
 		if st.Uid != owner {
@@ -357,6 +357,20 @@ func TestB55_Extract(t *testing.T) {
 	}
 	// A hard link's target is a name in the archive, not in the root.
 	must(t, Extract(t.Context(), bytes.NewReader(tarOf(t, "file f F\nhard h /f")), openRoot(t, cage.root), "/new/dir", ExtractOptions{}))
+}
+
+func TestB55_TimesOutsideOfWhatIsCountedAreTheEpoch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data := tarOf(t, "file before B mtime=-5\nfile after A mtime=9223372037\nfile last L mtime=9223372036")
+	must(t, Extract(t.Context(), bytes.NewReader(data), openRoot(t, dir), "/", ExtractOptions{}))
+	for name, want := range map[string]int64{"before": 0, "after": 0, "last": 9223372036} {
+		var st unix.Stat_t
+		must(t, unix.Lstat(filepath.Join(dir, name), &st))
+		if st.Mtim.Sec != want {
+			t.Errorf("%s has the time %d, want %d", name, st.Mtim.Sec, want)
+		}
+	}
 }
 
 func TestLimits(t *testing.T) {
