@@ -276,7 +276,7 @@ func (cp *copier) mkdirs(full string, mode uint32, mtime unix.Timespec) error {
 			break
 		}
 	}
-	attr := rootfs.Attr{Mode: mode}
+	attr := rootfs.Attr{Mode: mode, GID: rootfs.AnyGroup}
 	if cp.owner != nil {
 		attr.UID, attr.GID = cp.owner.uid, cp.owner.gid
 	}

@@ -68,6 +68,14 @@ func TestCopyMergeRules(t *testing.T) {
 			want:       lines("x 0750 7:8 /", "x/d 0750 7:8 /", "x/d/a 0750 7:8 1", "x/d/c 0750 7:8 1"),
 		},
 		{
+			name: "B46 B60 in a setgid folder new folders are setgid and of its group, unless an owner is named",
+			dockerfile: "FROM scratch\nCOPY --chown=5:6 --chmod=2775 d /\n" +
+				"COPY f /g/n/f\nCOPY --chown=7:8 f /g/o/f\nWORKDIR /g/w\nUSER 9:9\nWORKDIR /g/x\n",
+			files: map[string]string{"f": "1", "d/g/": ""},
+			want: lines("g 2775 5:6 /", "g/n 2755 0:6 /", "g/n/f 0644 0:0 1", "g/o 2755 7:8 /", "g/o/f 0644 7:8 1",
+				"g/w 2755 0:6 /", "g/x 2755 9:9 /"),
+		},
+		{
 			name: "B52 the destination is made though nothing matches", dockerfile: "FROM scratch\nCOPY --parents d/q* /x\n",
 			files: map[string]string{"d/a": "1"},
 			want:  "x 0755 0:0 /",

@@ -177,7 +177,7 @@ func TestCopyRules_MoreOfThem(t *testing.T) {
 		{
 			name: "B49 links and members of archives keep their mode", dockerfile: "FROM scratch\nADD --chmod=700 a.tar d /x/",
 			files: map[string]string{"a.tar": tarText(t, "in", "1"), "d/l": "-> f", "d/f": "22"},
-			want:  lines("x 0700 0:0 /", "x/f 0700 0:0 2", "x/in 0640 8:9 1", "x/l 0777 0:0 -> f"),
+			want:  lines("x 0755 0:0 /", "x/f 0700 0:0 2", "x/in 0640 8:9 1", "x/l 0777 0:0 -> f"),
 		},
 		{
 			name: "B51 a link in the destination is not followed", dockerfile: "FROM scratch\nCOPY d /\nCOPY --link --chmod=600 f /l/",

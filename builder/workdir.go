@@ -40,6 +40,9 @@ func (sr *stageRun) execWorkdir(w *stages.Workdir, work *snapshot.Work) error {
 		return fmt.Errorf("owner of the new folder: %w", err)
 	}
 	attr.UID, attr.GID = int(uid), int(gid)
+	if w.User == "" {
+		attr.GID = rootfs.AnyGroup
+	}
 	if e := sr.opt.SourceDateEpoch; e != nil {
 		attr.Mtime = unix.NsecToTimespec(e.UnixNano())
 	}

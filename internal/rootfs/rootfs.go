@@ -270,10 +270,13 @@ func (r *Root) Resolve(p string) (string, error) {
 
 // Attr is what a new directory gets. A zero Mtime leaves the time alone.
 type Attr struct {
-	Mode     uint32 // permission bits with setuid, setgid, sticky
-	UID, GID int
+	Mode     uint32 // permission bits with setuid, setgid, sticky; setgid also where the directory above has it, as for mkdir(2)
+	UID, GID int    // a GID of AnyGroup is the kernel's choice
 	Mtime    unix.Timespec
 }
+
+// AnyGroup leaves a new directory the group that mkdir(2) gives: in a setgid directory that one's.
+const AnyGroup = -1
 
 // MkdirAll makes the directories of p that are missing, links in the existing
 // part followed inside the root, and returns their canonical paths, outermost
@@ -340,7 +343,11 @@ func (r *Root) mkdir(p string, a Attr) error {
 		return &fs.PathError{Op: "open", Path: p, Err: err}
 	}
 	defer unix.Close(child)
-	if err := unix.Fchmod(child, a.Mode&0o7777); err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(child, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: p, Err: err}
+	}
+	if err := unix.Fchmod(child, a.Mode&0o7777|st.Mode&unix.S_ISGID); err != nil {
 		return &fs.PathError{Op: "chmod", Path: p, Err: err}
 	}
 	return nil
