@@ -102,6 +102,13 @@ func TestMounts(t *testing.T) {
 			output:     "770 5\n",
 		},
 		{
+			name: "B47 devices and FIFOs are copied as what they are",
+			dockerfile: "FROM base AS two\nRUN mkdir /d && mknod /d/b b 7 0 && mknod /d/c c 1 3 && mkfifo /d/p\nFROM base\n" +
+				"COPY --from=two /d /d\nRUN [ -b /d/b ] && [ -c /d/c ] && [ -p /d/p ] && echo kept",
+			output: "kept\n",
+			tree:   lines("d 0755 0:0 /", "d/b 0644 0:0 0", "d/c 0644 0:0 0", "d/p 0644 0:0 0"),
+		},
+		{
 			name:       "B23 a cache starts from its seed",
 			dockerfile: "FROM base AS seed\nRUN mkdir /s && echo seed > /s/f\nFROM base\nRUN --mount=type=cache,id=x,from=seed,source=/s,target=/c cat /c/f",
 			output:     "seed\n",
