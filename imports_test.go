@@ -19,8 +19,9 @@ var mayImport = map[string][]string{
 	"":          {},
 }
 
-// testsMayImport is what tests need beside that: builder's events and errors have positions of package stages in them.
-var testsMayImport = map[string][]string{"ui": {"stages"}}
+// testsMayImport is what tests need beside that: builder's events and errors have positions of package stages in
+// them, and whole builds need a registry.
+var testsMayImport = map[string][]string{"ui": {"stages"}, "acceptance": {"internal/registrytest"}}
 
 // onlyIn keeps what a dependency decides in one place: import path prefix to the folders that may import it. The first that fits
 // an import decides.

@@ -159,7 +159,7 @@ func (p *project) step(i int) string {
 		}
 		return fmt.Sprintf("RUN --mount=from=%d,source=/out,target=/m find /m -type f | sort | xargs md5sum > /out/all%d", p.rnd.IntN(i), n)
 	case 20:
-		return fmt.Sprintf("%s", p.pick("LABEL a=1", "CMD x", "ENTRYPOINT [\"y\"]", "EXPOSE 80", "STOPSIGNAL 9", "VOLUME /v"))
+		return p.pick("LABEL a=1", "CMD x", "ENTRYPOINT [\"y\"]", "EXPOSE 80", "STOPSIGNAL 9", "VOLUME /v")
 	case 21:
 		return fmt.Sprintf("ADD %s /out/added%d", p.pick("a", "b"), n)
 	case 22:

@@ -442,10 +442,7 @@ func baseRules(t *testing.T, k *keyWorld) []keyRule {
 	of := func(text string) form {
 		return form{text: "FROM img\nCOPY <<id /rule\n{id}\nid\n" + text, args: []string{plain}, files: map[string]string{"a": "base rule"}}
 	}
-	copied, err := os.MkdirTemp(k.top, "moved")
-	if err != nil {
-		t.Fatal(err)
-	}
+	copied := t.TempDir()
 	if out, err := exec.Command("cp", "-r", strings.TrimPrefix(plain, "--build-context=img=oci-layout://"), copied+"/layout").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -34,7 +34,8 @@ func (bd *build) assemble(ctx context.Context) (image.Assembled, error) {
 	return out, err
 }
 
-// imageLayers waits for what is being packed, and fetches the base's blobs that only its registry has so far.
+// imageLayers waits for what is being packed, and fetches the blobs that only a registry has so far, unless the image goes to
+// registries alone: they mostly have them.
 func (bd *build) imageLayers(ctx context.Context, s state) ([]image.Layer, error) {
 	layers := make([]image.Layer, len(s.layers))
 	group, ctx := errgroup.WithContext(ctx)
@@ -46,7 +47,9 @@ func (bd *build) imageLayers(ctx context.Context, s state) ([]image.Layer, error
 				layers[i] = image.Layer{Desc: rec.Desc, DiffID: rec.DiffID}
 				return err
 			}
-			if err := bd.ensureBlob(ctx, l); err != nil {
+			if bd.onlyPushed() {
+				bd.origins.Store(l.desc.Digest, l)
+			} else if err := bd.ensureBlob(ctx, l); err != nil {
 				return err
 			}
 			layers[i] = image.Layer{Desc: l.desc, DiffID: l.diffID}

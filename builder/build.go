@@ -44,7 +44,8 @@ type build struct {
 	shared shares                    // of --cache-from and --cache-to
 	rec    *recorder                 // of a Build, nil for what only looks
 
-	early      *push // what layers are sent to as soon as they are packed; nil for nothing
+	early      *push    // what layers are sent to as soon as they are packed; nil for nothing
+	origins    sync.Map // digest of a blob that only a registry has to its *fsLayer, for an image that goes to registries alone
 	earlyNames []string
 
 	mu    sync.Mutex

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	buildcontext "gobuild/context"
@@ -119,15 +120,45 @@ func withPush(attrs map[string]string) map[string]string {
 	return out
 }
 
-// outputImage tags the image in the store, and pushes it where asked. The tags stay if a push fails: a second
-// `gobuild push` then only sends (FEATURES F6).
-func (bd *build) outputImage(ctx context.Context, o Output, names []string, res *Result) error {
-	for _, n := range names {
-		if err := bd.store.Tag(n, res.Manifest); err != nil {
-			return err
+// onlyPushed says that all outputs go to registries.
+func (bd *build) onlyPushed() bool {
+	return len(bd.opt.Outputs) > 0 && !bd.form.force && !slices.ContainsFunc(bd.opt.Outputs, func(o Output) bool { return o.Type != "registry" })
+}
+
+// isWhole says that the store has all blobs of the image, so that it can have a name there.
+func (bd *build) isWhole() bool {
+	whole := true
+	bd.origins.Range(func(d, _ any) bool {
+		_, whole = bd.store.Has(d.(digest.Digest)) //nolint:forcetypeassert // only digests are put in
+		return whole
+	})
+	return whole
+}
+
+// lazyBlobs is the store, and what imageLayers left where it is: such a blob is fetched when a push needs it.
+type lazyBlobs struct{ bd *build }
+
+// Fetch opens a blob.
+func (l lazyBlobs) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if at, ok := l.bd.origins.Load(desc.Digest); ok {
+		if err := l.bd.ensureBlob(ctx, at.(*fsLayer)); err != nil { //nolint:forcetypeassert // only layers are put in
+			return nil, err
 		}
 	}
+	return l.bd.store.Fetch(ctx, desc)
+}
+
+// outputImage tags the image in the store, and pushes it where asked. The tags stay if a push fails: a second
+// `gobuild push` then only sends (FEATURES F6). An image of which only registries have some layers gets no name in the store.
+func (bd *build) outputImage(ctx context.Context, o Output, names []string, res *Result) error {
 	res.addTags(names)
+	if bd.isWhole() {
+		for _, n := range names {
+			if err := bd.store.Tag(n, res.Manifest); err != nil {
+				return err
+			}
+		}
+	}
 	if o.Attrs["push"] != "true" {
 		return nil
 	}
@@ -135,6 +166,7 @@ func (bd *build) outputImage(ctx context.Context, o Output, names []string, res 
 	if err != nil {
 		return err
 	}
+	p.src = lazyBlobs{bd}
 	pushed, err := p.run(ctx, res.Manifest)
 	if res.Pushed = append(res.Pushed, pushed...); err != nil {
 		return classify(err, CategoryRemote)
@@ -245,7 +277,7 @@ type untaggedRecord struct {
 
 // keepUntagged remembers the result by its id, so that commands can name it so.
 func (bd *build) keepUntagged(res *Result) error {
-	if res.Config.Digest == "" {
+	if res.Config.Digest == "" || !bd.isWhole() {
 		return nil
 	}
 	rec := untaggedRecord{Manifest: res.Manifest, Config: res.Config, Created: bd.cfg.Now().UTC()}

@@ -22,6 +22,7 @@ import (
 type push struct {
 	b       *Builder
 	em      *emitter
+	src     image.Fetcher // where the blobs are
 	targets []*pushTarget
 	holders func() map[string]map[digest.Digest]string // host, blob: a repository there that may hold it
 
@@ -45,7 +46,7 @@ type pushTarget struct {
 
 // newPush groups full names by repository, in the order given.
 func (b *Builder) newPush(names []string, em *emitter) (*push, error) {
-	p := &push{b: b, em: em, held: map[string]map[digest.Digest]string{}, slot: make(chan struct{}, 2)}
+	p := &push{b: b, em: em, src: b.store, held: map[string]map[digest.Digest]string{}, slot: make(chan struct{}, 2)}
 	p.holders = sync.OnceValue(p.findHolders)
 	for _, n := range names {
 		ref, err := registry.ParseReference(n)
@@ -83,7 +84,7 @@ func (p *push) run(ctx context.Context, desc ocispec.Descriptor) ([]string, erro
 	for _, targets := range byHost {
 		group.Go(func() error {
 			for _, t := range targets {
-				if err := t.copy(gctx, p.b.store, desc); err != nil {
+				if err := t.copy(gctx, p.src, desc); err != nil {
 					return fmt.Errorf("push %s: %w", t.names[0], err)
 				}
 				mu.Lock()
@@ -230,7 +231,7 @@ func (t *pushTarget) holder(d digest.Digest) string {
 
 // hold notes what a repository has after a copy.
 func (p *push) hold(ref registry.Reference, src image.Fetcher, desc ocispec.Descriptor) {
-	if src != p.b.store {
+	if src != p.src {
 		return
 	}
 	p.mu.Lock()

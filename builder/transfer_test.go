@@ -220,7 +220,7 @@ func TestJ12_CopyFailuresSayWhy(t *testing.T) {
 		{"docker-archive://" + dir + "/bad.tar", "store://x", CategoryUsage, "archive"},
 		{r.Host + "/none:1", "store://x", CategoryRemote, "not found"},
 		{"127.0.0.1:1/none:1", "store://x", CategoryRemote, "refused"},
-		{"store://example.com/app:1", "store://App", CategoryUsage, "lowercase"},
+		{"store://example.com/app:1", "store://App", CategoryUsage, "capitals"},
 		{"store://example.com/app:1", r.Host + "/app@" + digest.FromString("x").String(), CategoryUsage, want.String()},
 	} {
 		_, err := b.Copy(t.Context(), CopyOptions{From: tt.from, To: tt.to})
