@@ -27,6 +27,7 @@ type CheckResult struct {
 	Text     []byte
 	Warnings []stages.Warning // in the order of their lines; notices left out
 	Strict   bool             // "# check=error=true": warnings are errors
+	Refusal  *Error           // what that makes of the warnings in a build, nil when it builds
 	Err      *Error           // why the Dockerfile cannot be built at all, nil when it can
 }
 
@@ -51,6 +52,7 @@ func (b *Builder) Check(ctx context.Context, opt Options) (*CheckResult, error) 
 	switch {
 	case err == nil:
 		res.Warnings, res.Strict = plan.Warnings, plan.FailOnWarnings
+		res.Refusal = bd.refusal(plan)
 	case errors.As(err, &se):
 		res.Warnings, res.Err = se.Warnings, classify(bd.planError(err), CategoryUsage)
 	default:
@@ -278,6 +280,15 @@ func anyArchive(tree *buildcontext.Tree, matches []buildcontext.Match) bool {
 
 // failOnWarnings is the error that "# check=error=true" makes of warnings (FEATURES E2), after it has shown them. Notices do not count.
 func (bd *build) failOnWarnings(plan *stages.Plan) error {
+	if e := bd.refusal(plan); e != nil {
+		bd.sayWarnings(plan)
+		return e
+	}
+	return nil
+}
+
+// refusal is the error of failOnWarnings, nil when there is none.
+func (bd *build) refusal(plan *stages.Plan) *Error {
 	if !plan.FailOnWarnings {
 		return nil
 	}
@@ -285,7 +296,7 @@ func (bd *build) failOnWarnings(plan *stages.Plan) error {
 	var rules []string
 	seen := map[string]bool{}
 	for _, w := range plan.Warnings {
-		if isNotice(w) {
+		if isNotice(w) || !stages.BuildsWarn(w.Rule) {
 			continue
 		}
 		if len(seen) == 0 {
@@ -299,7 +310,6 @@ func (bd *build) failOnWarnings(plan *stages.Plan) error {
 	if len(rules) == 0 {
 		return nil
 	}
-	bd.sayWarnings(plan)
 	e := &Error{
 		Category: CategoryUsage, Op: "check=error=true", Err: fmt.Errorf("lint violation found for rules: %s", strings.Join(rules, ", ")),
 		Hint: "docs/lint.md says how to fix them; `# check=skip=RULE` above an instruction excepts it",

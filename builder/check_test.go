@@ -202,6 +202,24 @@ func TestE52_BuildsWarnOfWildcardsThatMatchNothing(t *testing.T) {
 	}
 }
 
+// rows: E2 E3
+func TestE2_CheckSaysWhatErrorMakesOfWarnings(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, src, want string }{
+		{"a rule of the reference", "# check=error=true\nFROM scratch AS A\nUSER 1\n", "lint violation found for rules: StageNameCasing"},
+		{"one that builds do not warn of", "# check=error=true\nFROM scratch\n", ""},
+		{"not asked for", "FROM scratch AS A\nUSER 1\n", ""},
+	} {
+		res, err := newProject(t, tc.src, nil).check()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(res.Warnings) == 0 || (res.Refusal != nil) != (tc.want != "") || tc.want != "" && !strings.Contains(res.Refusal.Error(), tc.want) {
+			t.Errorf("%s: %v %+v", tc.name, res.Refusal, res.Warnings)
+		}
+	}
+}
+
 func TestE1_CheckOfAnArchive(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer

@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
@@ -84,6 +85,12 @@ var bestRules = []bestRule{
 	{name: "BestVolumeThenWrite", description: "Other builders drop what is written below a VOLUME after it", check: bestVolumeThenWrite},
 	{name: "BestHeredocBackslash", description: "Backslashes vanish from a heredoc whose name is not quoted", builds: true, check: bestHeredocBackslash},
 	{name: "BestRunChmodDup", description: "chmod and chown in a RUN store the files a second time", check: bestRunChmodDup},
+}
+
+// BuildsWarn says that a build warns of a rule's findings too, not gobuild check alone.
+func BuildsWarn(rule string) bool {
+	i := slices.IndexFunc(bestRules, func(r bestRule) bool { return r.name == rule })
+	return i < 0 || bestRules[i].builds
 }
 
 // lintStage is a stage as the rules see it: pure data, evaluated.

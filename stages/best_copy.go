@@ -178,6 +178,9 @@ func bestNonRoot(v *lintStage) []finding {
 			written = i
 		}
 	}
+	if written == atFrom && v.stepsDown() {
+		return nil
+	}
 	user, _, _ := strings.Cut(v.out.Image.Config.User, ":")
 	fix := []string{"USER 1000"}
 	switch {
@@ -189,6 +192,17 @@ func bestNonRoot(v *lintStage) []finding {
 		return []finding{{atFrom, "the final stage has no USER: the image runs as root unless its base image says otherwise", fix}}
 	}
 	return []finding{{atFrom, "the final stage has no USER: the image runs as root", fix}}
+}
+
+// stepsDown says that the image has a program with which its entrypoint gives up
+// root itself: it is installed, or a RUN calls it.
+func (v *lintStage) stepsDown() bool {
+	programs := []string{"gosu", "su-exec", "setpriv", "s6-setuidgid", "runuser", "chpst"}
+	return len(v.out.Image.Config.Entrypoint) > 0 && slices.ContainsFunc(v.list, func(l linted) bool {
+		return slices.ContainsFunc(l.script, func(c shellCommand) bool {
+			return slices.ContainsFunc(c.words, func(w shellWord) bool { return slices.Contains(programs, path.Base(w.text)) })
+		})
+	})
 }
 
 // bestMissingIgnore is E49.

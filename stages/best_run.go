@@ -357,13 +357,23 @@ func bestPipefail(v *lintStage) []finding {
 		}
 		for j := 1; j < len(script); j++ {
 			left, _ := script[j-1].name()
-			if script[j].before == "|" && statusMatters(script, j) && left != "" && left != "yes" { // yes ends by SIGPIPE, which pipefail would take for a failure
+			if script[j].before == "|" && statusMatters(script, j) && left != "" && left != "yes" && !tellsOnly(left, &script[j]) { // yes ends by SIGPIPE, which pipefail would take for a failure
 				return fmt.Sprintf("the exit code of %s before | is lost: the shell lacks pipefail", quoteShort(left)),
 					[]string{`SHELL ["/bin/bash", "-o", "pipefail", "-c"]`, "RUN set -o pipefail; ..."}
 			}
 		}
 		return "", nil
 	})
+}
+
+// tellsOnly says that a pipe hands a text to a program that checks or keeps it, as in
+// echo "$SUM  file" | sha256sum -c: the last command is the one that can fail.
+func tellsOnly(left string, right *shellCommand) bool {
+	if left != "echo" && left != "printf" {
+		return false
+	}
+	name, _ := right.name()
+	return strings.HasSuffix(name, "sum") || slices.Contains([]string{"shasum", "gpg", "chpasswd", "tee", "debconf-set-selections"}, name)
 }
 
 // statusMatters says that the exit code of the pipe with command j decides anything.

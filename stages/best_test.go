@@ -3,6 +3,7 @@ package stages
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"sort"
@@ -102,6 +103,8 @@ func TestBestRules(t *testing.T) {
 		{"BestNonRoot", "root", "FROM scratch\nUSER 1\nUSER root\n", ContextFacts{}, "3"},
 		{"BestNonRoot", "0", "FROM scratch\nUSER 0:7\n", ContextFacts{}, "2"},
 		{"BestNonRoot", "a user", "FROM scratch\nUSER app:app\n", ContextFacts{}, ""},
+		{"BestNonRoot", "an entrypoint that steps down", "FROM scratch\nRUN apk add su-exec\nENTRYPOINT [\"e\"]\n", ContextFacts{}, ""},
+		{"BestNonRoot", "none to step down, or root on purpose", "FROM busybox:1\nRUN apk add su-exec\nUSER root\nENTRYPOINT [\"e\"]\n", ContextFacts{}, "3"},
 		{"BestNonRoot", "the base has one", "FROM rich:1\n", ContextFacts{}, ""},
 		{"BestNonRoot", "a stage has one", "FROM scratch AS a\nUSER 5\nFROM a\n", ContextFacts{}, ""},
 
@@ -114,6 +117,8 @@ func TestBestRules(t *testing.T) {
 		{"BestPipefail", "set", run("set -o pipefail; a | b", "set -euo pipefail && a | b", `["bash", "-o", "pipefail", "-c", "a | b"]`), ContextFacts{}, ""},
 		{"BestPipefail", "SHELL", "FROM busybox:1\nSHELL [\"/bin/bash\", \"-eo\", \"pipefail\", \"-c\"]\nRUN a | b\nSHELL [\"/bin/sh\", \"-c\"]\nRUN a | b\n", ContextFacts{}, "5"},
 		{"BestPipefail", "no pipe of the shell", run("a || b", "echo 'a | b'", "x $(a | b)", "a \\| b"), ContextFacts{}, ""},
+		{"BestPipefail", "a text that is checked or kept", run("echo x | sha256sum -c -", "printf x | tee f"), ContextFacts{}, ""},
+		{"BestPipefail", "a text for anything else", run("echo x | sh"), ContextFacts{}, "2"},
 		{"BestPipefail", "a code that nobody looks at", run("a | b; c", "a | b || true", "yes | a"), ContextFacts{}, ""},
 		{"BestPipefail", "before &&, and with set -e", run("a | b && c", "set -e; a | b; c"), ContextFacts{}, "2 3"},
 		{"BestPipefail", "another language", "FROM busybox:1\nSHELL [\"python3\", \"-c\"]\nRUN a | b\nSHELL [\"/bin/sh\", \"-c\"]\nRUN <<E\n#!/usr/bin/env python3\na | b\nE\n", ContextFacts{}, ""},
@@ -297,6 +302,52 @@ func TestWarningsComeWithAParseError(t *testing.T) {
 	}
 }
 
+// Good practice, in the styles that people follow: no rule may find anything there,
+// of the reference's or our own.
+func TestBestRules_NoFalseAlarmInGoodPractice(t *testing.T) {
+	t.Parallel()
+	names, err := filepath.Glob("testdata/clean/*.Dockerfile")
+	if err != nil || len(names) < 30 {
+		t.Fatalf("%d files, %v", len(names), err)
+	}
+	for _, name := range names {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan := planUnknown(t, name, src)
+		for _, w := range plan.Warnings {
+			t.Errorf("%s:%d: %s: %s", name, w.Pos.Start, w.Rule, w.Message)
+		}
+		if out, changes := fixed(t, string(src)); out != string(src) {
+			t.Errorf("%s: fixed %+v", name, changes)
+		}
+	}
+}
+
+// planUnknown plans all stages with every rule, of bases that nobody knows.
+func planUnknown(t *testing.T, name string, src []byte) *Plan {
+	t.Helper()
+	f, err := Parse(name, src, ParseOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := amd64()
+	opt.AllStages, opt.Best = true, BestAll
+	known := map[BaseRef]Base{}
+	plan, missing, err := f.Plan(opt, known)
+	for _, ref := range missing {
+		known[ref] = Base{Unknown: true}
+	}
+	if err == nil && plan == nil {
+		plan, _, err = f.Plan(opt, known)
+	}
+	if err != nil || plan == nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return plan
+}
+
 // The examples show how it is done: no rule may find anything there. The
 // stand-ins for base images leave the user to the images built on them.
 func TestBestRules_NoFalseAlarmInTheExamples(t *testing.T) {
@@ -308,23 +359,7 @@ func TestBestRules_NoFalseAlarmInTheExamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := Parse(name, src, ParseOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		opt := amd64()
-		opt.AllStages, opt.Best = true, BestAll
-		known := map[BaseRef]Base{}
-		plan, missing, err := f.Plan(opt, known)
-		for _, ref := range missing {
-			known[ref] = Base{Unknown: true}
-		}
-		if err == nil && plan == nil {
-			plan, _, err = f.Plan(opt, known)
-		}
-		if err != nil || plan == nil {
-			t.Fatalf("%s: %v", name, err)
-		}
+		plan := planUnknown(t, name, src)
 		for _, w := range plan.Warnings {
 			if w.Rule != except {
 				t.Errorf("%s:%d: %s: %s", name, w.Pos.Start, w.Rule, w.Message)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"sort"
+	"strings"
 	"testing"
 )
 
@@ -121,5 +122,57 @@ func TestA5_LabsNotice(t *testing.T) {
 	}
 	if w := mustPlan(t, "# syntax=docker/dockerfile:labs\nFROM busybox\nRUN --device=a/b=c x\n", allow).Warnings; len(w) != 0 {
 		t.Errorf("got %+v", w)
+	}
+}
+
+// What a finding says, and near misses: none of these rows has another finding.
+func TestLint_Messages(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, src, want string }{
+		{"E10", "FROM scratch AS Low\n", "StageNameCasing 1 Stage name 'Low' should be lowercase"},
+		{"E11", "FROM scratch As low\n", "FromAsCasing 1 'As' and 'FROM' keywords' casing do not match"},
+		{"E12 the line is the last of the instruction", "FROM scratch\n# x\nLABEL a=b \\\n\n\n  c=d\nCMD [\"x\"]\n", "NoEmptyContinuation 6 Empty continuation line"},
+		{"E13 mixed case", "From scratch\nCMD [\"x\"]\n", "ConsistentInstructionCasing 1 Command 'From' should match the case of the command majority (uppercase)"},
+		{"E13 lower", "from scratch\nlabel a=b\nUser x\n", "ConsistentInstructionCasing 3 Command 'User' should match the case of the command majority (lowercase)"},
+		{"E13 a trigger's own keyword does not count", "FROM scratch\nONBUILD run x\n", ""},
+		{"E14", "FROM scratch AS a\nFROM scratch AS b\nFROM scratch AS a\n", "DuplicateStageName 3 Duplicate stage name \"a\", stage names should be unique"},
+		{"E15", "FROM scratch AS context\n", "ReservedStageName 1 Stage name should not use the same name as reserved stage \"context\""},
+		{"E16", "FROM scratch\nENTRYPOINT x y\n", "JSONArgsRecommended 2 JSON arguments recommended for ENTRYPOINT to prevent unintended behavior related to OS signals"},
+		{"E17", "FROM scratch\nMAINTAINER x\n", "MaintainerDeprecated 2 Maintainer instruction is deprecated in favor of using label"},
+		{"E18 with a near name", "ARG MY_ARCH=amd64\nFROM --platform=linux/${MYARCH:-amd64} busybox AS x\n", "UndefinedArgInFrom 2 FROM argument 'MYARCH' is not declared (did you mean MY_ARCH?)"},
+		{"E18 without one", "FROM busybox${zzzzzzzzz}\n", "UndefinedArgInFrom 1 FROM argument 'zzzzzzzzz' is not declared"},
+		{"E18 declared without a value", "ARG D\nFROM busybox$D\n", ""},
+		{"E18 a default", "ARG D\nFROM busy${D:-box}\n", ""},
+		{"E18 predefined", "FROM --platform=$BUILDPLATFORM busybox\n", ""},
+		{"E19", "FROM scratch\nWORKDIR app/\n", "WorkdirRelativePath 2 Relative workdir \"app/\" can have unexpected results if the base image changes"},
+		{"E20 a later ARG is too late", "FROM scratch\nLABEL a=$foo\nARG foo=bar\n", "UndefinedVar 2 Usage of undefined variable '$foo'"},
+		{"E20 not in what the shell expands", "FROM busybox\nRUN echo $foo\nCMD [\"$foo\"]\n", ""},
+		{"E20 a name of the build", "FROM busybox\nENV PATH=$PAHT:/x\n", "UndefinedVar 2 Usage of undefined variable '$PAHT' (did you mean $PATH?)"},
+		{"E20 an alternative does not declare it", "FROM busybox\nENV a=${x:-y}\n", "UndefinedVar 2 Usage of undefined variable '$x'"},
+		{"E20 an ARG of the stage below", "FROM scratch AS a\nARG v=1\nFROM a\nLABEL b=$v\n", ""},
+		{"E21", "FROM scratch\nCMD [\"a\"]\nLABEL a=b\nCMD [\"b\"]\n", "MultipleInstructionsDisallowed 2 Multiple CMD instructions should not be used in the same stage because only the last one will be used"},
+		{"E21 in stages of their own", "FROM scratch AS a\nCMD [\"a\"]\nFROM a\nCMD [\"b\"]\n", ""},
+		{"E22", "FROM scratch\nLABEL k v\n", `LegacyKeyValueFormat 2 "LABEL key=value" should be used instead of legacy "LABEL key value" format`},
+		{"E23", "FROM --platform=${TARGETPLATFORM} busybox\n", "RedundantTargetPlatform 1 Setting platform to predefined ${TARGETPLATFORM} in FROM is redundant as this is the default behavior"},
+		{"E24", "FROM scratch\nENV git_key=\n", `SecretsUsedInArgOrEnv 2 Do not use ARG or ENV instructions for sensitive data (ENV "git_key")`},
+		{"E24 no secrets", "FROM scratch\nARG SECRET_PASSPHRASE_FILE AUTH_VERSION PUBLIC_KEY sunflower keys\n", ""},
+		{"E24 a reason after the exception", "FROM scratch\n# check=skip=SecretsUsedInArgOrEnv // it is none\nENV password=x\n", ""},
+		{"E26", "FROM --platform=linux/arm64 busybox AS x\n", `FromPlatformFlagConstDisallowed 1 FROM --platform flag should not use constant value "linux/arm64"`},
+		{"E26 a stage that says so", "FROM --platform=linux/arm64 busybox AS build_arm64\n", ""},
+		{"E29", "# check=skip=all;experimental=InvalidDefinitionDescription\n# b is it\nARG a=b\nFROM scratch\n", "InvalidDefinitionDescription 3 Comment for ARG should follow the format: `# a <description>`"},
+		{"E29 an empty comment between", "# check=skip=all;experimental=all\n# b is it\n#\nARG a=b\nFROM scratch\n", ""},
+		{"E30", "FROM scratch\nEXPOSE 80/Tcp\n", "ExposeProtoCasing 2 Defined protocol '80/Tcp' in EXPOSE instruction should be lowercase"},
+		{"E31", "FROM scratch\nEXPOSE [::1]:80:80\n", "ExposeInvalidFormat 2 EXPOSE instruction should not define an IP address or host-port mapping, found '[::1]:80:80'"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var got []string
+			for _, w := range mustPlan(t, tc.src).Warnings {
+				got = append(got, fmt.Sprintf("%s %d %s", w.Rule, w.Pos.Start, w.Message))
+			}
+			if text := strings.Join(got, "\n"); text != tc.want {
+				t.Errorf("got  %s\nwant %s", text, tc.want)
+			}
+		})
 	}
 }

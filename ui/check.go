@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -130,8 +131,8 @@ func CheckJSON(res *builder.CheckResult, opt CheckOptions) ([]byte, error) {
 	for _, f := range findings(res) {
 		out.Warnings = append(out.Warnings, lintWarning{f.rule, f.description, f.url, withFix(f), location(f.start, f.end)})
 	}
-	if res.Err != nil {
-		out.Error = &lintError{errorText(res.Err), location(res.Err.Pos.Start, res.Err.Pos.End)}
+	if err := cmp.Or(res.Err, res.Refusal); err != nil {
+		out.Error = &lintError{errorText(err), location(err.Pos.Start, err.Pos.End)}
 		out.Error.Location.Source = 0 // the reference's reader looks it up unasked
 	}
 	return JSON(out, "  ")
