@@ -53,23 +53,28 @@ func (g *gitServer) git(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+func (g *gitServer) write(name, content string) {
+	g.t.Helper()
+	full := filepath.Join(g.dir, name)
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		g.t.Fatal(err)
+	}
+	var err error
+	if target, ok := strings.CutPrefix(content, "-> "); ok {
+		err = os.Symlink(target, full)
+	} else {
+		err = os.WriteFile(full, []byte(content), 0o755)
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+}
+
 // commit takes files, "path" -> "content" or "-> target", and gives the commit's hash.
 func (g *gitServer) commit(files ...string) string {
 	g.t.Helper()
 	for i := 0; i < len(files); i += 2 {
-		full := filepath.Join(g.dir, files[i])
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-			g.t.Fatal(err)
-		}
-		var err error
-		if target, ok := strings.CutPrefix(files[i+1], "-> "); ok {
-			err = os.Symlink(target, full)
-		} else {
-			err = os.WriteFile(full, []byte(files[i+1]), 0o755)
-		}
-		if err != nil {
-			g.t.Fatal(err)
-		}
+		g.write(files[i], files[i+1])
 	}
 	g.git("add", "-A")
 	g.git("commit", "-q", "-m", "x")
