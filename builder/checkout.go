@@ -72,13 +72,16 @@ func (c *checkout) all(ctx context.Context) error {
 	if err := c.bd.cache.Put(timeKey("git "+c.top.rev.Commit), "time", timeRecord{Seconds: secs}); err != nil {
 		return err
 	}
-	if c.made > 1 {
-		if err := stamp(c.files, secs); err != nil {
+	if c.top.keep {
+		if err := plainModes(filepath.Join(top.bare, ".git")); err != nil {
+			return err
+		}
+		if err := os.Rename(filepath.Join(top.bare, ".git"), filepath.Join(c.files, ".git")); err != nil {
 			return err
 		}
 	}
-	if c.top.keep {
-		if err := os.Rename(filepath.Join(top.bare, ".git"), filepath.Join(c.files, ".git")); err != nil {
+	if c.made > 1 || c.top.keep {
+		if err := stamp(c.files, secs); err != nil {
 			return err
 		}
 	}
@@ -88,7 +91,28 @@ func (c *checkout) all(ctx context.Context) error {
 	return os.Chtimes(c.files, time.Time{}, time.Unix(secs, 0))
 }
 
-// stamp gives everything below a folder one time: archives of submodules have the times of their own commits.
+// plainModes gives a repository the modes that it has with the usual umask, whatever this process's is.
+func plainModes(dir string) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink != 0 {
+			return err
+		}
+		mode := fs.FileMode(0o644)
+		info, err := d.Info()
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			mode = 0o755
+		case info.Mode()&0o200 == 0: // objects never change
+			mode = 0o444
+		}
+		return os.Chmod(name, mode)
+	})
+}
+
+// stamp gives everything below a folder one time: archives of submodules have the times of their own commits, and a .git has
+// the clock's.
 func stamp(dir string, secs int64) error {
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: secs}}
 	return filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
@@ -112,6 +136,10 @@ func (c *checkout) repository(ctx context.Context, repo gitSource, at *spot) err
 		return err
 	}
 	if err := bd.remote.GitFetch(ctx, repo.Git, repo.rev, at.bare, repo.auth, c.top.keep); err != nil {
+		return err
+	}
+	// It says when and from where, which is of no use to a checkout.
+	if err := os.Remove(filepath.Join(at.bare, ".git", "FETCH_HEAD")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	size, _, err := diskSize(at.bare)
@@ -196,7 +224,7 @@ func (c *checkout) keepModule(ctx context.Context, sub remote.Submodule, at *spo
 		return err
 	}
 	_, err = fmt.Fprintf(link, "gitdir: %s\n", up)
-	return errors.Join(err, link.Close())
+	return errors.Join(err, link.Chmod(0o644), link.Close())
 }
 
 // noLinks refuses a folder of a repository that is reached through a link, as BuildKit does: it could be any other one.

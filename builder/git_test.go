@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // gitServer serves one repository, a.git, over HTTP.
@@ -132,7 +133,47 @@ func TestB57_AddGit(t *testing.T) {
 		if text, err := cmd.CombinedOutput(); err != nil || len(text) != 0 {
 			t.Errorf("%v\n%s", err, text)
 		}
+		for _, name := range []string{"FETCH_HEAD", "logs"} { // they would make every build another one
+			if _, err := os.Lstat(filepath.Join(out, "s/.git", name)); err == nil {
+				t.Errorf("there is .git/%s", name)
+			}
+		}
 	})
+	t.Run("--keep-git-dir twice", func(t *testing.T) {
+		p := newProject(t, "FROM scratch\nADD --keep-git-dir "+g.URL+"/a.git /s/", nil)
+		epoch := time.Unix(1445412480, 0)
+		p.opt.SourceDateEpoch = &epoch
+		one, err := p.build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.root = filepath.Join(t.TempDir(), "other")
+		two, err := p.build()
+		if err != nil || one.Config.Digest != two.Config.Digest {
+			t.Errorf("two checkouts differ: %v", err)
+		}
+	})
+}
+
+func TestB57_TheModesOfAGitDirDoNotDependOnTheUmask(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"config": 0o600, "x.pack": 0o400, "hook": 0o700} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "refs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := plainModes(dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]os.FileMode{"config": 0o644, "x.pack": 0o444, "hook": 0o644, "refs": 0o755} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
 }
 
 func TestB57_GitFailures(t *testing.T) {

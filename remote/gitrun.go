@@ -44,6 +44,7 @@ func (c *Client) git(g Git, auth GitAuth, dir string, addresses []netip.Addr) (*
 		{"protocol." + scheme + ".allow", "always"},
 		{"core.hooksPath", "/dev/null"},
 		{"core.fsmonitor", "false"},
+		{"core.logAllRefUpdates", "false"}, // which have the time and this machine's name
 		{"core.attributesFile", "/dev/null"},
 		{"credential.helper", ""},
 		{"http.followRedirects", "false"}, // where they lead is for git alone to see
