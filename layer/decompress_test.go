@@ -306,26 +306,33 @@ func TestHostileH37_UnpackIsLinear(t *testing.T) {
 		},
 	}
 	for name, shape := range shapes {
-		took := func(n int) time.Duration {
+		used := func(n int) time.Duration {
 			dir := t.TempDir()
 			write(t, dir, "d/low", "")
 			data := tarOf(t, shape(n))
-			start := time.Now()
+			start := cpuTime(t)
 			_, err := Unpack(t.Context(), bytes.NewReader(data), openRoot(t, dir), UnpackOptions{})
 			must(t, err)
-			return time.Since(start)
+			return cpuTime(t) - start
 		}
-		var once, twice time.Duration
-		for range 4 { // other work on the machine makes single runs slow
-			once, twice = took(1000), took(2000)
-			if twice <= 5*once/2 {
-				break
-			}
+		// Eight times the work: 64 times the time if it were quadratic. The time is that of this process alone, and the best of
+		// three, so other work on the machine does not count.
+		few, many := used(100), used(800)
+		for range 2 {
+			few, many = min(few, used(100)), min(many, used(800))
 		}
-		if twice > 5*once/2 {
-			t.Errorf("%s: %v for n, %v for 2n", name, once, twice)
+		if many > 24*few {
+			t.Errorf("%s: %v for n, %v for 8n", name, few, many)
 		}
 	}
+}
+
+// cpuTime is what this process has used.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var ru unix.Rusage
+	must(t, unix.Getrusage(unix.RUSAGE_SELF, &ru))
+	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 }
 
 func TestUnpack_NoProgramIsRun(t *testing.T) {
