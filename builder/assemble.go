@@ -27,10 +27,10 @@ func (bd *build) assemble(ctx context.Context) (image.Assembled, error) {
 	if err != nil {
 		return out, err
 	}
-	if _, err := bd.store.PutBytes(out.ConfigBytes); err != nil {
+	if _, err := bd.putBytes(out.ConfigBytes); err != nil {
 		return out, err
 	}
-	_, err = bd.store.PutBytes(out.ManifestBytes)
+	_, err = bd.putBytes(out.ManifestBytes)
 	return out, err
 }
 
@@ -77,7 +77,7 @@ func (bd *build) forceCompression(ctx context.Context, l *image.Layer) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("compress layer %s anew: %w", l.Desc.Digest, err), out.Abort())
 	}
-	if err := out.Commit(packed.Digest, packed.Size); err != nil {
+	if err := bd.commitBlob(out, packed.Digest, packed.Size); err != nil {
 		return err
 	}
 	l.Desc = ocispec.Descriptor{MediaType: packed.MediaType, Digest: packed.Digest, Size: packed.Size}

@@ -187,7 +187,7 @@ func (b *Builder) fetchManifest(ctx context.Context, ref registry.Reference, des
 		if err != nil {
 			return desc, err
 		}
-		if _, err := b.store.PutBytes(raw); err != nil {
+		if _, err := b.putBytes(raw); err != nil {
 			return desc, err
 		}
 		desc.MediaType, desc.Size = mediaType, int64(len(raw))
@@ -227,7 +227,11 @@ const maxDocument = 8 << 20
 
 // document reads a small blob from the store, or fetches it there first.
 func (b *Builder) document(ctx context.Context, desc ocispec.Descriptor, fetch fetcher) ([]byte, error) {
-	if _, ok := b.store.Has(desc.Digest); !ok {
+	_, ok, err := b.hasBlob(desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
 		if fetch == nil {
 			return nil, fmt.Errorf("%w: %s", errMissingBlob, desc.Digest)
 		}
@@ -287,6 +291,11 @@ func (b *Builder) load(ctx context.Context, name string, desc ocispec.Descriptor
 	layers, err := baseLayers(m, img, from.blobs)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
+	}
+	for _, l := range layers { // those that are here stay here
+		if _, _, err := b.hasBlob(l.desc.Digest); err != nil {
+			return nil, err
+		}
 	}
 	return &base{name: name, manifest: desc, image: img, layers: layers}, nil
 }

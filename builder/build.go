@@ -63,7 +63,7 @@ func (b *Builder) Build(ctx context.Context, opt Options) (*Result, error) {
 	}
 	defer leave()
 	defer bd.close()
-	if err := b.snapshots.Sweep(); err != nil {
+	if err := b.sweepWork(ctx); err != nil {
 		b.notice(fmt.Sprintf("what an interrupted build left could not be removed: %v", err))
 	}
 	bd.rec = newRecorder(bd)
@@ -74,6 +74,7 @@ func (b *Builder) Build(ctx context.Context, opt Options) (*Result, error) {
 		res = bd.partial()
 	}
 	res.Record = bd.rec.finish(res, err)
+	bd.collect(ctx, err)
 	return res, err
 }
 

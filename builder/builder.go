@@ -50,6 +50,7 @@ type Builder struct {
 	registry  *registry.Client
 	remote    *remote.Client
 	builds    *history.Store
+	holds     holds
 
 	mu      sync.Mutex
 	runner  *sandbox.Runner // started by the first RUN that misses
@@ -86,6 +87,7 @@ func (b *Builder) open() error {
 	if b.snapshots, err = snapshot.Open(filepath.Join(root, "snapshots")); err != nil {
 		return err
 	}
+	b.openHolds()
 	b.builds = history.Open(filepath.Join(root, "history"), b.cfg.Now)
 	b.registry, err = registry.New(registry.Config{
 		Insecure: b.cfg.InsecureRegistries, InsecureAll: b.cfg.InsecureAll, Hosts: b.cfg.RegistryHosts, PushChunk: b.cfg.PushChunk, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile,
@@ -159,6 +161,7 @@ func (b *Builder) Close() error {
 	b.mu.Unlock()
 	b.registry.Close()
 	b.remote.Close()
+	defer b.holds.close()
 	if runner == nil {
 		return nil
 	}

@@ -262,7 +262,11 @@ func (bd *build) exportShare(ctx context.Context, to CacheShare) error {
 		return err
 	}
 	for _, l := range m.Layers {
-		if _, ok := bd.store.Has(l.Digest); ok || to.Type == "registry" {
+		_, ok, err := bd.hasBlob(l.Digest)
+		if err != nil {
+			return err
+		}
+		if ok || to.Type == "registry" {
 			continue // the registry has what its own cache lists; image.Copy skips it
 		}
 		if f := fetch[l.Digest]; f != nil {
@@ -282,10 +286,10 @@ func (bd *build) sendShare(ctx context.Context, to CacheShare, m ocispec.Manifes
 	if len(raw) > maxDocument || len(config) > maxDocument {
 		return fmt.Errorf("the list of steps is larger than %d MiB: begin a new cache", maxDocument>>20)
 	}
-	if _, err := bd.store.PutBytes(config); err != nil {
+	if _, err := bd.putBytes(config); err != nil {
 		return err
 	}
-	d, err := bd.store.PutBytes(raw)
+	d, err := bd.putBytes(raw)
 	if err != nil {
 		return err
 	}

@@ -266,6 +266,9 @@ func (b *Builder) Tag(ctx context.Context, src, dst string) error {
 	if err != nil {
 		return classify(usage{fmt.Errorf("tag %s: %w", dst, err)}, CategoryUsage)
 	}
+	if err := b.holdImage(desc); err != nil {
+		return classify(fmt.Errorf("tag %s: %w", src, err), CategoryEnvironment)
+	}
 	if err := b.store.Tag(ref.String(), desc); err != nil {
 		return classify(fmt.Errorf("tag %s: %w", dst, err), CategoryEnvironment)
 	}
@@ -303,6 +306,9 @@ func (b *Builder) Push(ctx context.Context, ref string, progress func(Event)) (d
 	}
 	if name == "" {
 		return "", classify(usage{fmt.Errorf("push %s: the image has no name", ref)}, CategoryUsage)
+	}
+	if err := b.holdImage(desc); err != nil {
+		return "", classify(fmt.Errorf("push %s: %w", ref, err), CategoryEnvironment)
 	}
 	if err := b.pushTo(ctx, name, desc, em); err != nil {
 		return "", classify(err, CategoryRemote)

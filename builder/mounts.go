@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -218,12 +219,18 @@ func (set *mountSet) cacheDir(ctx context.Context, m *openMount) (string, error)
 	}
 	text := strings.Join([]string{strconv.Quote(m.Namespace), strconv.Quote(m.ID), seed, number(m.Mode), number(m.UID), number(m.GID)}, " ")
 	sum := sha256.Sum256([]byte(text))
-	dir := filepath.Join(set.sr.cfg.Root, "mounts", hex.EncodeToString(sum[:16]))
+	name := hex.EncodeToString(sum[:16])
+	dir := filepath.Join(set.sr.cfg.Root, "mounts", name)
+	if err := set.sr.holds.mounts.Hold(name); err != nil {
+		return "", fmt.Errorf("hold the cache: %w", err)
+	}
 	if err := atomicfile.Mkdir(dir); err != nil {
 		return "", err
 	}
 	about := filepath.Join(dir, "about")
 	if _, err := os.Lstat(about); err == nil {
+		// Its time is that of the last use. A hint for the clean-up: without it the cache is collected earlier.
+		_ = os.Chtimes(about, time.Time{}, set.sr.cfg.Now())
 		return dir, nil
 	}
 	return dir, atomicfile.Write(about, []byte(m.ID+"\n"), atomicfile.Options{})

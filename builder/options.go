@@ -38,6 +38,8 @@ type Options struct {
 	SourceDateEpoch *time.Time
 	IgnoreSyntax    bool
 
+	GC GCOptions
+
 	// How RUN steps execute.
 	Run RunOptions
 

@@ -121,8 +121,8 @@ func (bd *build) packedBefore(l *fsLayer) (layerRecord, bool, error) {
 	if err != nil || !ok {
 		return rec, false, err
 	}
-	size, ok := bd.store.Has(rec.Desc.Digest)
-	return rec, ok && size == rec.Desc.Size, nil
+	size, ok, err := bd.hasBlob(rec.Desc.Digest)
+	return rec, ok && size == rec.Desc.Size, err
 }
 
 func (p *packer) pack(ctx context.Context, l *fsLayer, below []*fsLayer) (layerRecord, error) {
@@ -133,7 +133,11 @@ func (p *packer) pack(ctx context.Context, l *fsLayer, below []*fsLayer) (layerR
 		return layerRecord{}, context.Cause(ctx)
 	}
 	bd := p.bd
-	if !bd.snapshots.Has(l.id) {
+	have, err := bd.hasLayer(l.id)
+	if err != nil {
+		return layerRecord{}, err
+	}
+	if !have {
 		if err := bd.materialize(ctx, state{layers: append(append([]*fsLayer(nil), below...), l)}); err != nil {
 			return layerRecord{}, err
 		}
@@ -158,7 +162,7 @@ func (p *packer) pack(ctx context.Context, l *fsLayer, below []*fsLayer) (layerR
 	if err != nil {
 		return layerRecord{}, errors.Join(fmt.Errorf("pack layer: %w", err), w.Abort())
 	}
-	if err := w.Commit(packed.Digest, packed.Size); err != nil {
+	if err := bd.commitBlob(w, packed.Digest, packed.Size); err != nil {
 		return layerRecord{}, err
 	}
 	rec := layerRecord{Desc: ocispec.Descriptor{MediaType: packed.MediaType, Digest: packed.Digest, Size: packed.Size}, DiffID: packed.DiffID}

@@ -169,7 +169,7 @@ func (bd *build) fetchAtMost(ctx context.Context, url, checksum string, most int
 	if have && checksum != "" {
 		return known, nil
 	}
-	in := &intake{store: bd.store, checksum: digest.Digest(checksum)}
+	in := &intake{store: bd.store, held: bd.holds.blobs, checksum: digest.Digest(checksum)}
 	defer in.abort()
 	req := remote.Request{URL: url, Max: most, Open: in.open, Progress: bd.progressOf("fetch " + remote.Redact(url)), Waiting: func(why error, wait time.Duration) {
 		bd.notice(fmt.Sprintf("%s could not be fetched (%v): trying again in %s", remote.Redact(url), why, wait.Round(time.Second)))
@@ -200,8 +200,8 @@ func (bd *build) knownURL(key cache.Key) (rec httpRecord, ok bool) {
 	if err != nil || !found {
 		return rec, false // a damaged record is a miss
 	}
-	size, ok := bd.store.Has(rec.Digest)
-	return rec, ok && size == rec.Size
+	size, ok, err := bd.hasBlob(rec.Digest)
+	return rec, err == nil && ok && size == rec.Size
 }
 
 func (bd *build) progressOf(what string) func(done, total int64) {
@@ -213,6 +213,7 @@ func (bd *build) progressOf(what string) func(done, total int64) {
 // intake takes one download into the store, whose blobs are named by sha256, and checks it against any checksum.
 type intake struct {
 	store    *store.Store
+	held     *store.Pins
 	checksum digest.Digest // "" none
 	w        *store.Writer
 	sum      digest.Digester
@@ -237,6 +238,9 @@ func (in *intake) commit(shown string) (digest.Digest, int64, error) {
 			err:  fmt.Errorf("fetch %s: %w: it has %s, and --checksum wants %s", shown, store.ErrDigest, in.sum.Digest(), in.checksum),
 			hint: "find out why it changed; if it is meant to be the new one, write --checksum=" + in.sum.Digest().String(),
 		}
+	}
+	if _, _, err := in.held.Has(in.w.Digest()); err != nil {
+		return "", 0, err
 	}
 	return in.w.CommitAny()
 }

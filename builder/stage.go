@@ -272,6 +272,9 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	if rec.Bytes, err = work.Size(); err != nil {
 		return out, err
 	}
+	if _, err := sr.hasLayer(rec.ID); err != nil {
+		return out, err
+	}
 	if err := work.Commit(rec.ID); err != nil {
 		return out, err
 	}
@@ -327,7 +330,7 @@ func (sr *stageRun) lookupLocal(job *job, lineage string) (hit, miss, bool) {
 		return hit{}, sr.after(missOf("upon", "a step before it was built again")), false
 	}
 	h := hit{layer: &fsLayer{id: rec.ID, created: rec.Created, bytes: rec.Bytes, alone: job.alone}, took: rec.Duration}
-	if sr.snapshots.Has(rec.ID) {
+	if ok, err := sr.hasLayer(rec.ID); ok && err == nil {
 		return h, miss{}, true
 	}
 	if _, ok, err := sr.packedBefore(h.layer); ok && err == nil {

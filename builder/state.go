@@ -116,7 +116,11 @@ func (f *flights) lock(name string) func() {
 // materialize makes every layer of a state a directory. A cached build never calls it.
 func (bd *build) materialize(ctx context.Context, s state) error {
 	for i, l := range s.layers {
-		if bd.snapshots.Has(l.id) {
+		have, err := bd.hasLayer(l.id)
+		if err != nil {
+			return err
+		}
+		if have {
 			continue
 		}
 		if err := bd.unpack(ctx, s.layers[:i], l); err != nil {
@@ -133,8 +137,8 @@ func (bd *build) unpack(ctx context.Context, below []*fsLayer, l *fsLayer) (err 
 		return fmt.Errorf("wait for layer: %w", err)
 	}
 	defer lock.Release()
-	if bd.snapshots.Has(l.id) {
-		return nil
+	if have, err := bd.hasLayer(l.id); have || err != nil {
+		return err
 	}
 	desc, diffID, err := bd.blobOf(ctx, l)
 	if err != nil {
@@ -181,8 +185,8 @@ func (bd *build) blobOf(ctx context.Context, l *fsLayer) (ocispec.Descriptor, di
 
 func (bd *build) ensureBlob(ctx context.Context, l *fsLayer) error {
 	defer bd.fetching.lock(l.desc.Digest.String())()
-	if _, ok := bd.store.Has(l.desc.Digest); ok {
-		return nil
+	if _, ok, err := bd.hasBlob(l.desc.Digest); ok || err != nil {
+		return err
 	}
 	if l.fetch == nil {
 		return fmt.Errorf("layer blob %s is gone from the store: pull its image again with --pull", l.desc.Digest)

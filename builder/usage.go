@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,7 +18,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gobuild/cache"
-	"gobuild/internal/filelock"
+	"gobuild/internal/atomicfile"
+	"gobuild/internal/bytelock"
 	"gobuild/snapshot"
 )
 
@@ -37,6 +38,7 @@ const (
 	usageRegular    = "regular"         // the directory of a step or of a base's layer
 	usageCacheMount = "exec.cachemount" // what RUN --mount=type=cache keeps
 	usageImage      = "image"           // a blob
+	usageContext    = "source.local"    // what is remembered of a context's files
 )
 
 // contentsOf is everything in the state directory, and what refers to what.
@@ -48,6 +50,8 @@ type contentsOf struct {
 	refs    []refUse                      // what base image names meant
 	derived []recordUse                   // records that can be computed again, or only name what may be gone
 	tagged  map[digest.Digest]bool        // blobs that a tag needs
+	stamp   string                        // of the tags, when they were read
+	used    map[digest.Digest]time.Time   // blobs: when what names them was last used
 }
 
 type stepUse struct {
@@ -79,8 +83,9 @@ func (b *Builder) DiskUsage(ctx context.Context) ([]Usage, error) {
 func (b *Builder) inventory(ctx context.Context) (*contentsOf, error) {
 	c := &contentsOf{
 		records: map[string][]cache.Key{}, steps: map[snapshot.ID]stepUse{}, layers: map[digest.Digest][]cache.Key{}, tagged: map[digest.Digest]bool{},
+		used: map[digest.Digest]time.Time{},
 	}
-	for _, part := range []func(context.Context, *contentsOf) error{b.addRecords, b.addTagged, b.addSnapshots, b.addBlobs, b.addCacheMounts} {
+	for _, part := range []func(context.Context, *contentsOf) error{b.addTagged, b.addRecords, b.addSnapshots, b.addBlobs, b.addCacheMounts, b.addStatCaches} {
 		if err := part(ctx, c); err != nil {
 			return nil, err
 		}
@@ -88,12 +93,15 @@ func (b *Builder) inventory(ctx context.Context) (*contentsOf, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-	sort.Slice(c.rows, func(i, j int) bool { return c.rows[i].LastUsed.Before(c.rows[j].LastUsed) })
+	slices.SortStableFunc(c.rows, func(x, y Usage) int { return x.LastUsed.Compare(y.LastUsed) })
 	return c, nil
 }
 
-func (b *Builder) addRecords(_ context.Context, c *contentsOf) error {
+func (b *Builder) addRecords(ctx context.Context, c *contentsOf) error {
 	return b.cache.Walk(func(rec cache.Record, _ int64, used time.Time) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		switch rec.Key.Kind() {
 		case "run", "copy", "workdir":
 			var r stepRecord
@@ -104,6 +112,13 @@ func (b *Builder) addRecords(_ context.Context, c *contentsOf) error {
 			var r layerRecord
 			if json.Unmarshal(rec.Payload, &r) == nil {
 				c.layers[r.Desc.Digest] = append(c.layers[r.Desc.Digest], rec.Key)
+				c.use(r.Desc.Digest, used)
+			}
+		case "http":
+			var r httpRecord
+			if json.Unmarshal(rec.Payload, &r) == nil {
+				c.layers[r.Digest] = append(c.layers[r.Digest], rec.Key)
+				c.use(r.Digest, used)
 			}
 		case "content", "image":
 			c.derived = append(c.derived, recordUse{rec.Key, used})
@@ -111,13 +126,26 @@ func (b *Builder) addRecords(_ context.Context, c *contentsOf) error {
 			var r refRecord
 			if json.Unmarshal(rec.Payload, &r) == nil {
 				c.refs = append(c.refs, refUse{rec.Key, used, r})
+				base := map[digest.Digest]bool{}
+				b.mark(r.Manifest, base)
+				for d := range base {
+					c.use(d, used)
+				}
 			}
 		}
 		return nil
 	})
 }
 
-func (b *Builder) addTagged(ctx context.Context, c *contentsOf) error {
+// use notes that a blob was used when something was that names it.
+func (c *contentsOf) use(d digest.Digest, at time.Time) {
+	if at.After(c.used[d]) {
+		c.used[d] = at
+	}
+}
+
+func (b *Builder) addTagged(_ context.Context, c *contentsOf) error {
+	c.stamp = b.store.TagStamp() // first: a tag that comes now is read twice rather than not at all
 	tags, err := b.store.Tags()
 	if err != nil {
 		return err
@@ -141,8 +169,11 @@ func (b *Builder) mark(desc ocispec.Descriptor, set map[digest.Digest]bool) {
 	}
 }
 
-func (b *Builder) addSnapshots(_ context.Context, c *contentsOf) error {
+func (b *Builder) addSnapshots(ctx context.Context, c *contentsOf) error {
 	return b.snapshots.List(func(id snapshot.ID, info snapshot.Info) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		size, err := b.snapshots.Size(id)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed meanwhile
@@ -150,9 +181,12 @@ func (b *Builder) addSnapshots(_ context.Context, c *contentsOf) error {
 		if err != nil {
 			return err
 		}
-		row := Usage{Type: usageRegular, ID: string(id), Size: size, Reclaimable: true, LastUsed: info.Created, Description: "layer of a base image"}
+		row := Usage{Type: usageRegular, ID: string(id), Size: size, Reclaimable: true, LastUsed: info.Used, Description: "layer of a base image"}
 		if use, ok := c.steps[id]; ok {
-			row.LastUsed, row.Description = use.used, describeSlot(use.slot)
+			row.Description = describeSlot(use.slot)
+			if use.used.After(row.LastUsed) {
+				row.LastUsed = use.used
+			}
 			c.records[row.ID] = append(c.records[row.ID], use.key)
 			if use.key.Kind() == "copy" {
 				c.records[row.ID] = append(c.records[row.ID], filesKey(use.key.Digest()))
@@ -181,13 +215,16 @@ func (b *Builder) addBlobs(_ context.Context, c *contentsOf) error {
 		if c.tagged[d] {
 			row.Description = "of a tagged image"
 		}
+		if at := c.used[d]; at.After(mtime) {
+			row.LastUsed = at
+		}
 		c.records[row.ID] = append(c.records[row.ID], c.layers[d]...)
 		c.rows = append(c.rows, row)
 		return nil
 	})
 }
 
-func (b *Builder) addCacheMounts(_ context.Context, c *contentsOf) error {
+func (b *Builder) addCacheMounts(ctx context.Context, c *contentsOf) error {
 	top := filepath.Join(b.cfg.Root, "mounts")
 	dirs, err := os.ReadDir(top)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -197,18 +234,84 @@ func (b *Builder) addCacheMounts(_ context.Context, c *contentsOf) error {
 		return err
 	}
 	for _, d := range dirs {
-		dir := filepath.Join(top, d.Name())
-		size, used, err := diskSize(dir)
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
+		dir := filepath.Join(top, d.Name())
 		about, err := os.ReadFile(filepath.Join(dir, "about"))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		size, used, err := b.mountSize(d.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
 			return err
 		}
 		c.rows = append(c.rows, Usage{Type: usageCacheMount, ID: d.Name(), Size: size, Reclaimable: true, LastUsed: used, Description: strings.TrimSpace(string(about))})
 	}
 	return nil
+}
+
+// mountSize is what a cache mount takes, and when it was last used. The size is kept beside it, and counts until the mount is used
+// again; one that is in use is looked through each time.
+func (b *Builder) mountSize(name string) (size int64, used time.Time, err error) {
+	dir := filepath.Join(b.cfg.Root, "mounts", name)
+	info, err := os.Stat(filepath.Join(dir, "about"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return diskSize(dir) // of a process that was killed while it made it
+	}
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	used = info.ModTime()
+	kept := filepath.Join(dir, "size")
+	if st, err := os.Stat(kept); err == nil && st.ModTime().After(used) {
+		if data, err := os.ReadFile(kept); err == nil {
+			if n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err == nil && n >= 0 {
+				return n, used, nil
+			}
+		}
+	}
+	release, held := bytelock.Exclude(b.mountPins(), name)
+	if held == nil {
+		defer release()
+	}
+	now := b.cfg.Now()
+	if size, _, err = diskSize(dir); err != nil || held != nil {
+		return size, used, err
+	}
+	// Not to have it kept costs the next caller a walk and nothing else.
+	_ = atomicfile.Write(kept, fmt.Appendf(nil, "%d\n", size), atomicfile.Options{Mtime: now})
+	return size, used, nil
+}
+
+// addStatCaches lists what is remembered of contexts.
+func (b *Builder) addStatCaches(_ context.Context, c *contentsOf) error {
+	files, err := os.ReadDir(filepath.Join(b.cfg.Root, "statcache"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue // removed meanwhile, or nothing of ours
+		}
+		row := Usage{Type: usageContext, ID: f.Name(), Size: blocks(info), Reclaimable: true, LastUsed: info.ModTime(), Description: "digests of a context's files"}
+		c.rows = append(c.rows, row)
+	}
+	return nil
+}
+
+func blocks(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return info.Size()
 }
 
 // diskSize adds up blocks; the tree is live, so what vanishes meanwhile is passed over.
@@ -227,165 +330,11 @@ func diskSize(dir string) (size int64, newest time.Time, err error) {
 		if err != nil {
 			return err
 		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			size += st.Blocks * 512
-		}
+		size += blocks(info)
 		if info.ModTime().After(newest) {
 			newest = info.ModTime()
 		}
 		return nil
 	})
 	return size, newest, err
-}
-
-// PruneOptions choose what goes. The zero value removes what only saves time:
-// layers of steps, and blobs that neither a tag nor a remembered base image needs.
-type PruneOptions struct {
-	All         bool          // also cache mounts, and base images that no tag holds
-	UnusedFor   time.Duration // only what was not used for that long
-	KeepStorage int64         // stop when at most that many bytes remain; 0: no floor
-	DryRun      bool
-}
-
-// Prune removes cache entries, snapshots and blobs, unless a build is under way. It returns what went (or would go).
-func (b *Builder) Prune(ctx context.Context, opt PruneOptions) ([]Usage, error) {
-	gone, err := b.prune(ctx, opt)
-	if err != nil {
-		return gone, classify(fmt.Errorf("prune: %w", err), CategoryEnvironment)
-	}
-	return gone, nil
-}
-
-func (b *Builder) prune(ctx context.Context, opt PruneOptions) ([]Usage, error) {
-	lock, err := filelock.TryLock(filepath.Join(b.cfg.Root, "inuse"), filelock.Exclusive)
-	if errors.Is(err, filelock.ErrHeld) {
-		return nil, &hinted{err: errors.New("a build is using the state directory"), hint: "run it again when the build has ended"}
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = lock.Release() }() // the kernel drops it anyway
-	c, err := b.inventory(ctx)
-	if err != nil {
-		return nil, err
-	}
-	keep := b.kept(c, opt)
-	total := int64(0)
-	for _, row := range c.rows {
-		total += row.Size
-	}
-	var gone []Usage
-	for _, row := range c.rows {
-		if !b.prunable(row, opt, keep) || opt.KeepStorage > 0 && total <= opt.KeepStorage {
-			continue
-		}
-		if !opt.DryRun {
-			if err := b.drop(row, c.records[row.ID]); errors.Is(err, snapshot.ErrInUse) {
-				continue
-			} else if err != nil {
-				return gone, fmt.Errorf("remove %s %s: %w", row.Type, row.ID, err)
-			}
-		}
-		total -= row.Size
-		gone = append(gone, row)
-	}
-	if opt.DryRun {
-		return gone, nil
-	}
-	return gone, errors.Join(b.forgetRefs(c, opt), b.forgetDerived(c, opt), b.sweep())
-}
-
-// kept are the blobs that stay: of tags, and of base images unless --all.
-func (b *Builder) kept(c *contentsOf, opt PruneOptions) map[digest.Digest]bool {
-	keep := map[digest.Digest]bool{}
-	for d := range c.tagged {
-		keep[d] = true
-	}
-	if !opt.All {
-		for _, r := range c.refs {
-			b.mark(r.rec.Manifest, keep)
-		}
-	}
-	return keep
-}
-
-func (b *Builder) prunable(row Usage, opt PruneOptions, keep map[digest.Digest]bool) bool {
-	if opt.UnusedFor > 0 && b.cfg.Now().Sub(row.LastUsed) < opt.UnusedFor {
-		return false
-	}
-	switch row.Type {
-	case usageImage:
-		return !keep[digest.Digest(row.ID)]
-	case usageCacheMount:
-		return opt.All
-	}
-	return true
-}
-
-// drop removes a row, its records first: a record must never name what is gone.
-func (b *Builder) drop(row Usage, records []cache.Key) error {
-	if err := b.forgetKeys("gobuild prune", records); err != nil {
-		return err
-	}
-	switch row.Type {
-	case usageImage:
-		return b.store.Remove(digest.Digest(row.ID))
-	case usageCacheMount:
-		return os.RemoveAll(filepath.Join(b.cfg.Root, "mounts", row.ID))
-	}
-	return b.snapshots.Remove(snapshot.ID(row.ID))
-}
-
-// forgetKeys deletes records, and notes who did so for those that an explanation may ask for.
-func (b *Builder) forgetKeys(by string, keys []cache.Key) error {
-	var steps []cache.Key
-	for _, k := range keys {
-		if isStep(k) {
-			steps = append(steps, k)
-		}
-	}
-	if err := b.cache.NoteEvicted(by, steps...); err != nil {
-		return err
-	}
-	for _, k := range keys {
-		if err := b.cache.Delete(k); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func isStep(k cache.Key) bool { return slices.Contains([]string{"run", "copy", "workdir"}, k.Kind()) }
-
-func (b *Builder) forgetRefs(c *contentsOf, opt PruneOptions) error {
-	if !opt.All {
-		return nil
-	}
-	for _, r := range c.refs {
-		if opt.UnusedFor > 0 && b.cfg.Now().Sub(r.used) < opt.UnusedFor {
-			continue
-		}
-		if err := b.cache.Delete(r.key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// forgetDerived drops records that would otherwise pile up: no row of du goes with them.
-func (b *Builder) forgetDerived(c *contentsOf, opt PruneOptions) error {
-	for _, r := range c.derived {
-		if opt.UnusedFor > 0 && b.cfg.Now().Sub(r.used) < opt.UnusedFor {
-			continue
-		}
-		if err := b.cache.Delete(r.key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sweep removes what killed processes left unfinished.
-func (b *Builder) sweep() error {
-	return errors.Join(b.snapshots.Sweep(), b.cache.Sweep(), b.store.Sweep())
 }

@@ -159,7 +159,7 @@ func childPowerCut(image string) {
 	mount()
 	s, err = OpenConfig(filepath.Join(mnt, "s"), Config{BootID: "after"})
 	step(err)
-	step(s.Sweep())
+	step(s.Sweep(context.Background()))
 	whole, torn := 0, 0
 	step(s.List(func(l ID, info Info) error {
 		ok := true

@@ -76,7 +76,7 @@ func TestHostileF01_KilledAtEachCall(t *testing.T) {
 // afterKill wants a store in which layer 2 is whole or absent and nothing is left after a sweep.
 func afterKill(t *testing.T, s *Store, when string) {
 	t.Helper()
-	must(t, s.Sweep())
+	must(t, s.Sweep(context.Background()))
 	if left := entries(t, s.workDir()); len(left) != 0 {
 		t.Errorf("%s: left %v", when, left)
 	}
@@ -108,7 +108,7 @@ func TestHostileF22_SweepersCommittersAndRemoversAtOnce(t *testing.T) {
 					return
 				default:
 				}
-				if err := s.Sweep(); err != nil {
+				if err := s.Sweep(context.Background()); err != nil {
 					t.Error(err)
 				}
 			}

@@ -298,7 +298,7 @@ func TestHostileF01_AKilledProcessLeavesNothingMountedOrPinned(t *testing.T) {
 		if line != "ready\n" {
 			t.Fatalf("child: %q %v", line, err)
 		}
-		must(t, s.Sweep())
+		must(t, s.Sweep(t.Context()))
 		if n := len(entries(t, s.workDir())); n != 1 {
 			t.Fatalf("swept what a living process holds: %d left", n)
 		}
@@ -307,7 +307,7 @@ func TestHostileF01_AKilledProcessLeavesNothingMountedOrPinned(t *testing.T) {
 		}
 		must(t, cmd.Process.Kill())
 		_ = cmd.Wait()
-		must(t, s.Sweep())
+		must(t, s.Sweep(t.Context()))
 		if left := entries(t, s.workDir()); len(left) != 0 {
 			t.Errorf("left: %v", left)
 		}

@@ -65,8 +65,8 @@ type Store struct {
 
 // Info is what List tells about a layer.
 type Info struct {
-	Created time.Time
-	Trusted bool // false: a power cut may have taken bytes of it; Has denies it, a new Commit replaces it
+	Used    time.Time // last, to the hour, as far as Touch was told; or when it was committed
+	Trusted bool      // false: a power cut may have taken bytes of it; Has denies it, a new Commit replaces it
 }
 
 // Open uses (and makes, if missing) the store below dir, as root on a host does.
@@ -215,11 +215,21 @@ func (s *Store) List(fn func(ID, Info) error) error {
 		if err != nil {
 			return fmt.Errorf("list layers: %w", err)
 		}
-		if err := fn(id, Info{Created: st.ModTime(), Trusted: s.Has(id)}); err != nil {
+		if err := fn(id, Info{Used: st.ModTime(), Trusted: s.Has(id)}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Touch notes that a layer is used now, without a write if that is known to the hour. It is a hint for trimming.
+func (s *Store) Touch(id ID, now time.Time) {
+	path := filepath.Join(s.home(id), metaName)
+	st, err := os.Lstat(path)
+	if err != nil || st.ModTime().Sub(now).Abs() < time.Hour {
+		return
+	}
+	_ = os.Chtimes(path, time.Time{}, now) // a store that cannot be written to is still read
 }
 
 // Size is what a layer takes on the disk, in bytes of blocks. A file with several links counts once in
@@ -251,13 +261,19 @@ func (s *Store) Size(id ID) (int64, error) {
 // Remove deletes a committed layer, unless it is pinned (ErrInUse). One that is not there is fine. The
 // layer is gone for others at once; what a kill leaves of it is swept.
 func (s *Store) Remove(id ID) error {
-	if err := s.remove(id); err != nil {
+	return s.Evict(context.Background(), id, nil)
+}
+
+// Evict is Remove for whoever has other things to take away with a layer: first does that, while nobody can pin the layer, and not
+// at all when somebody has. When ctx ends, what is left of the removed layer is left to Sweep, and that is no error.
+func (s *Store) Evict(ctx context.Context, id ID, first func() error) error {
+	if err := s.evict(ctx, id, first); err != nil {
 		return fmt.Errorf("remove layer %s: %w", id, err)
 	}
 	return nil
 }
 
-func (s *Store) remove(id ID) error {
+func (s *Store) evict(ctx context.Context, id ID, first func() error) error {
 	if err := id.check(); err != nil {
 		return err
 	}
@@ -266,7 +282,12 @@ func (s *Store) remove(id ID) error {
 		return err
 	}
 	name := randomName()
-	err = os.Rename(s.home(id), filepath.Join(s.workDir(), name))
+	if first != nil {
+		err = first()
+	}
+	if err == nil {
+		err = os.Rename(s.home(id), filepath.Join(s.workDir(), name))
+	}
 	unlock()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -274,11 +295,29 @@ func (s *Store) remove(id ID) error {
 	if err != nil {
 		return err
 	}
-	return removeTree(filepath.Join(s.workDir(), name))
+	return s.discardTree(ctx, filepath.Join(s.workDir(), name))
 }
 
-// Sweep removes the work of processes that died. It reads one directory, usually an empty one.
-func (s *Store) Sweep() error {
+// Take moves a directory of somebody else's, on the same file system, to where Sweep removes it.
+func (s *Store) Take(path string) error {
+	if err := os.Rename(path, filepath.Join(s.workDir(), randomName())); err != nil {
+		return fmt.Errorf("remove %s: %w", path, err)
+	}
+	return nil
+}
+
+// discardTree removes what has no name any more, as far as there is time.
+func (s *Store) discardTree(ctx context.Context, path string) error {
+	err := removeTreeContext(ctx, path)
+	if err != nil && ctx.Err() != nil {
+		return nil //nolint:nilerr // Sweep goes on with it
+	}
+	return err
+}
+
+// Sweep removes the work of processes that died. It reads one directory, usually an empty one. When ctx ends, the rest is left
+// to the next Sweep, and that is no error.
+func (s *Store) Sweep(ctx context.Context) error {
 	work, err := os.Open(s.workDir())
 	if err != nil {
 		return fmt.Errorf("sweep snapshots: %w", err)
@@ -289,14 +328,14 @@ func (s *Store) Sweep() error {
 		return fmt.Errorf("sweep snapshots: %w", err)
 	}
 	for _, name := range names {
-		if err := s.sweepOne(name); err != nil {
+		if err := s.sweepOne(ctx, name); err != nil {
 			return fmt.Errorf("sweep snapshots: %w", err)
 		}
 	}
 	return nil
 }
 
-func (s *Store) sweepOne(name string) error {
+func (s *Store) sweepOne(ctx context.Context, name string) error {
 	path := filepath.Join(s.workDir(), name)
 	dir, err := openDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -315,7 +354,7 @@ func (s *Store) sweepOne(name string) error {
 	}
 	// By name, not through the descriptor: between our open and our lock the owner may have committed it. Then
 	// the descriptor leads to a good layer, while the name is gone and nothing is removed.
-	return removeTree(path)
+	return s.discardTree(ctx, path)
 }
 
 // Sync makes what is committed so far survive a power cut: one syncfs, then a durable note. It can take as

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,25 +22,30 @@ const (
 
 // removeTree removes a directory and everything in it by descriptors: it never follows a link, whatever the
 // modes and the depth. What others remove meanwhile is fine.
-func removeTree(path string) error {
+func removeTree(path string) error { return removeTreeContext(context.Background(), path) }
+
+// removeTreeContext ends with the context's cause, wherever it is by then.
+func removeTreeContext(ctx context.Context, path string) error {
 	parent, err := openDir(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
 	defer parent.Close()
-	return removeAt(parent, filepath.Base(path))
+	r := remover{stopped: func() error { return context.Cause(ctx) }}
+	return r.remove(parent, filepath.Base(path), 0)
 }
 
 // removeAt removes one entry of a directory, with everything in it.
 func removeAt(parent *os.File, name string) error {
-	r := remover{}
+	r := remover{stopped: func() error { return nil }}
 	return r.remove(parent, name, 0)
 }
 
 // remover flattens: a directory found too deep is renamed to the top of the tree, where the top's own loop finds it.
 type remover struct {
-	top   *os.File // the outermost directory that is removed
-	moved int
+	top     *os.File // the outermost directory that is removed
+	moved   int
+	stopped func() error // why to give up, nil while there is time
 }
 
 func (r *remover) remove(parent *os.File, name string, depth int) error {
@@ -91,6 +97,9 @@ func (r *remover) empty(dir *os.File, depth int) (found int, err error) {
 			return found, err
 		}
 		found += len(names)
+		if err := r.stopped(); err != nil {
+			return found, err
+		}
 		for _, name := range names {
 			if err := r.remove(dir, name, depth+1); err != nil {
 				return found, err

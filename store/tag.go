@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -97,6 +99,19 @@ func (s *Store) Tags() ([]Tag, error) {
 	}
 	slices.SortFunc(tags, func(a, b Tag) int { return strings.Compare(a.Name, b.Name) })
 	return tags, nil
+}
+
+// TagStamp changes whenever a tag does.
+func (s *Store) TagStamp() string {
+	st, err := os.Stat(filepath.Join(s.dir, ocispec.ImageIndexFile))
+	if err != nil {
+		return ""
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprint(sys.Ino, " ", st.ModTime().UnixNano(), " ", sys.Ctim.Nano(), " ", st.Size())
 }
 
 // Fetch, Exists and Push make a store one end of a copy of a descriptor graph

@@ -113,6 +113,9 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Digest is that of what was written so far.
+func (w *Writer) Digest() digest.Digest { return digest.NewDigest(digest.SHA256, w.hash) }
+
 // Size is the number of bytes written so far.
 func (w *Writer) Size() int64 { return w.size }
 

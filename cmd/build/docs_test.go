@@ -107,7 +107,7 @@ func TestCommandLineDocumentNamesTheEnvironment(t *testing.T) {
 func docBlocks() map[string]string {
 	var rows []string
 	blocks := map[string]string{
-		"flags global": flagTable(globalFlags()), "flags what": flagTable(whatFlags()), "flags result": flagTable(resultFlags()), "flags run": flagTable(runFlags()),
+		"flags global": flagTable(globalFlags()), "flags what": flagTable(whatFlags()), "flags result": flagTable(resultFlags()), "flags run": flagTable(runFlags()), "flags gc": flagTable(gcFlags()),
 		"flags noop": refusedTable(noopFlags()), "flags no": refusedTable(noFlags()), "flags kaniko": refusedTable(kanikoFlags()),
 		"flags checking": flagTable(lintFlags()),
 		"flags later":    refusedTable(slices.Concat(laterDockerFlags(), laterBuildahFlags(), laterOwnFlags())),

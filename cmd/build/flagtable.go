@@ -93,7 +93,7 @@ func globalFlags() []flagSpec {
 // to N8 and gobuild's own.
 func buildFlags() []flagSpec {
 	var all []flagSpec
-	for _, group := range [][]flagSpec{whatFlags(), resultFlags(), runFlags(), lintFlags(), laterDockerFlags(), laterBuildahFlags(), laterOwnFlags(), noopFlags(), noFlags(), kanikoFlags()} {
+	for _, group := range [][]flagSpec{whatFlags(), resultFlags(), runFlags(), gcFlags(), lintFlags(), laterDockerFlags(), laterBuildahFlags(), laterOwnFlags(), noopFlags(), noFlags(), kanikoFlags()} {
 		all = append(all, group...)
 	}
 	return all
