@@ -77,7 +77,7 @@ func TestI16_WhatIsUnusedLongestGoesAndTagsStay(t *testing.T) {
 	if len(rows[usageRegular]) != 0 || len(rows[usageImage]) != 3 { // manifest, configuration, layer of kept:1
 		t.Errorf("left: %+v", rows)
 	}
-	if _, err := b.Inspect(t.Context(), "kept:1"); err != nil {
+	if _, err := b.Inspect(t.Context(), "kept:1", ""); err != nil {
 		t.Error(err)
 	}
 	p.opt.Explain = true

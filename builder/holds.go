@@ -2,8 +2,10 @@ package builder
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
@@ -49,19 +51,34 @@ func (b *Builder) hasBlob(d digest.Digest) (size int64, ok bool, err error) {
 	return b.holds.blobs.Has(d)
 }
 
-// holdImage holds all that an image in the store is made of, and fails if some of it is gone.
+// holdImage holds all that an image in the store is made of, and fails if it is gone.
 func (b *Builder) holdImage(desc ocispec.Descriptor) error {
-	if _, _, err := b.hasBlob(desc.Digest); err != nil {
-		return err
+	if _, ok, err := b.hasBlob(desc.Digest); err != nil || !ok {
+		return cmp.Or(err, fmt.Errorf("blob %s: %w", desc.Digest, store.ErrNotFound))
 	}
 	parts := map[digest.Digest]bool{}
 	b.mark(desc, parts)
 	for d := range parts {
-		if _, ok, err := b.hasBlob(d); err != nil || !ok {
-			return cmp.Or(err, fmt.Errorf("blob %s: %w", d, store.ErrNotFound))
+		if _, _, err := b.hasBlob(d); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// heldStore is the store as a place that images are copied to: what is copied is held until this process ends.
+type heldStore struct{ b *Builder }
+
+func (h heldStore) Exists(_ context.Context, desc ocispec.Descriptor) (bool, error) {
+	size, ok, err := h.b.hasBlob(desc.Digest)
+	return ok && size == desc.Size, err
+}
+
+func (h heldStore) Push(ctx context.Context, desc ocispec.Descriptor, r io.ReadSeeker) error {
+	if _, _, err := h.b.hasBlob(desc.Digest); err != nil {
+		return err
+	}
+	return h.b.store.Push(ctx, desc, r)
 }
 
 // putBytes stores a document that this process will name.

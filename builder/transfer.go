@@ -82,7 +82,7 @@ func (b *Builder) put(ctx context.Context, f *located, to location, em *emitter)
 		if err != nil {
 			return usage{err}
 		}
-		if err := image.Copy(ctx, f.src, b.store, f.desc, em.copyOptions("copy")); err != nil {
+		if err := image.Copy(ctx, f.src, heldStore{b}, f.desc, em.copyOptions("copy")); err != nil {
 			return err
 		}
 		return b.store.Tag(ref.String(), f.desc)

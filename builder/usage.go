@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gobuild/cache"
+	"gobuild/image"
 	"gobuild/internal/atomicfile"
 	"gobuild/internal/bytelock"
 	"gobuild/snapshot"
@@ -156,10 +157,26 @@ func (b *Builder) addTagged(_ context.Context, c *contentsOf) error {
 	return nil
 }
 
-// mark adds an image's blobs to a set; an image whose documents are gone holds nothing.
-func (b *Builder) mark(desc ocispec.Descriptor, set map[digest.Digest]bool) {
+// mark adds an image's blobs to a set, of an index those of every platform; an image whose documents are gone holds nothing.
+func (b *Builder) mark(desc ocispec.Descriptor, set map[digest.Digest]bool) { b.markDeep(desc, set, maxIndexDepth) }
+
+func (b *Builder) markDeep(desc ocispec.Descriptor, set map[digest.Digest]bool, depth int) {
 	set[desc.Digest] = true
-	m, _, err := b.read(desc)
+	raw, err := b.store.ReadAll(desc.Digest, maxDocument)
+	if err != nil {
+		return
+	}
+	if isIndex(desc.MediaType) {
+		idx, err := image.ParseIndex(raw, desc.MediaType)
+		if err != nil || depth == 0 {
+			return
+		}
+		for _, child := range idx.Manifests {
+			b.markDeep(child, set, depth-1)
+		}
+		return
+	}
+	m, err := image.ParseManifest(raw, desc.MediaType)
 	if err != nil {
 		return
 	}
