@@ -158,7 +158,9 @@ func (b *Builder) addTagged(_ context.Context, c *contentsOf) error {
 }
 
 // mark adds an image's blobs to a set, of an index those of every platform; an image whose documents are gone holds nothing.
-func (b *Builder) mark(desc ocispec.Descriptor, set map[digest.Digest]bool) { b.markDeep(desc, set, maxIndexDepth) }
+func (b *Builder) mark(desc ocispec.Descriptor, set map[digest.Digest]bool) {
+	b.markDeep(desc, set, maxIndexDepth)
+}
 
 func (b *Builder) markDeep(desc ocispec.Descriptor, set map[digest.Digest]bool, depth int) {
 	set[desc.Digest] = true
