@@ -396,3 +396,31 @@ func sameFile(f *os.File, path string) bool {
 func isOverlayXattr(name string) bool {
 	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
 }
+
+// Verify says what is wrong with a committed layer, "" if nothing is: its marker, what that promises, and its directory. The files
+// in it are not read: nothing says what they should be.
+func (s *Store) Verify(id ID) (string, error) {
+	if err := id.check(); err != nil {
+		return "", err
+	}
+	if _, err := os.Lstat(s.home(id)); errors.Is(err, fs.ErrNotExist) {
+		return "", nil // removed meanwhile
+	}
+	m, err := readMeta(filepath.Join(s.home(id), metaName))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "its marker is missing", nil
+	case err != nil:
+		return "its marker is torn or damaged", nil
+	case !s.trust.covers(m):
+		return "the machine went down before it was certain to be on the disk", nil
+	}
+	st, err := os.Lstat(s.Dir(id))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir() {
+		return "its files are gone", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("verify layer %s: %w", id, err)
+	}
+	return "", nil
+}

@@ -30,7 +30,7 @@ func commands() []command {
 		imagesCommand(), inspectCommand(), historyCommand(), tagCommand(), rmiCommand(),
 		explainCommand(), logsCommand(),
 		pushCommand(), pullCommand(), copyCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
-		duCommand(), pruneCommand(),
+		duCommand(), pruneCommand(), cacheCommand(),
 		doctorCommand(), versionCommand(),
 	}
 }
@@ -51,7 +51,7 @@ func missing() map[string]string {
 		"load":   "use gobuild copy docker-archive://FILE store://NAME",
 		"ps":     "",
 		"report": "use --metadata-file",
-		"cache":  "use gobuild du and gobuild prune", "debug": "use gobuild run IMAGE",
+		"debug":  "use gobuild run IMAGE",
 		"record": "use --metadata-file", "executor": "use gobuild build",
 		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
 		"verify": "", "export-mount": "", "import-mount": "", "manifest": "", "buildx": "use gobuild build",
@@ -155,6 +155,8 @@ func resolveGroup(group string, before, after []string) (invocation, error) {
 		return invocation{name: sub, args: rest}, nil
 	case sub == "du" || sub == "prune":
 		return invocation{name: sub, args: rest}, nil
+	case sub == "verify" && group == "cache":
+		return invocation{name: group, args: append(rest, sub)}, nil
 	case sub == "version" && group == "buildx":
 		return invocation{name: sub, args: rest}, nil
 	}

@@ -40,7 +40,7 @@ func TestN1_Commands(t *testing.T) {
 		{args: "buildx bake", fail: "gobuild buildx bake is not supported yet"},
 		{args: "buildx pruen", fail: "did you mean prune"},
 		{args: "buildx", fail: "a command is missing"},
-		{args: "cache verify", fail: "gobuild cache verify is not supported yet"},
+		{args: "cache verify --repair", name: "cache", rest: "--repair verify"},
 		{args: "doctor", name: "doctor"},
 		{args: "explain ^1", name: "explain", rest: "^1"},
 		{args: "buildx history ls", name: "history", rest: "ls"},
