@@ -1,0 +1,12 @@
+// Package bytelock holds any number of names by one descriptor.
+//
+// Each name is a lock on one byte of a file, at an offset that is a hash of the name: open file description locks (fcntl(2), Linux
+// 3.15), which like flock go with the descriptor and so with the process. A process that relies on four hundred things must not
+// need four hundred descriptors. Two names may share a byte, with a chance of 2^-62: then one is held with the other.
+//
+//	held := bytelock.Open(path)
+//	defer held.Close()
+//	err := held.Hold(name)                       // whoever wants to remove the thing of that name is told so
+//
+//	release, err := bytelock.Exclude(path, name) // ErrHeld while somebody holds it
+package bytelock
