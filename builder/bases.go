@@ -106,6 +106,12 @@ func (b *Builder) resolveReference(ctx context.Context, name, platform string, p
 			hint: "build without --pull=never, or run `gobuild pull " + ref.Familiar() + "` first",
 		}
 	}
+	if policy == PullNewer && b.cfg.Offline {
+		if stored, err := b.known(ctx, ref, platform); stored != nil || err != nil {
+			b.notice(fmt.Sprintf("--offline: the copy of %s in the store is used", ref.Familiar()))
+			return stored, err
+		}
+	}
 	found, err := b.pullBase(ctx, ref, platform)
 	if err == nil || policy != PullNewer {
 		return found, err
@@ -157,11 +163,17 @@ func (b *Builder) known(ctx context.Context, ref registry.Reference, platform st
 // fetchFrom fetches a base's blobs by digest from the repository that its name says.
 func (b *Builder) fetchFrom(ref registry.Reference) origin {
 	return origin{blobs: func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+		if err := b.reach("fetch a part of " + ref.Familiar()); err != nil {
+			return nil, err
+		}
 		return b.registry.Blob(ctx, ref, desc)
 	}}
 }
 
 func (b *Builder) pullBase(ctx context.Context, ref registry.Reference, platform string) (*base, error) {
+	if err := b.reach("ask the registry for " + ref.Familiar()); err != nil {
+		return nil, err
+	}
 	desc, err := b.registry.Resolve(ctx, ref)
 	if err != nil {
 		return nil, err

@@ -37,6 +37,7 @@ type Config struct {
 	AllowPrivate       bool                                  // a registry may send us to private addresses (HOSTILE R-20)
 	TokenHosts         []string                              // hosts besides the registry's own that may see its credentials
 	Proxy              func(*http.Request) (*url.URL, error) // nil: none
+	Offline            bool                                  // nothing is asked of other machines
 	Executable         string                                // path of this binary, re-executed for RUN
 	Now                func() time.Time                      // nil: time.Now
 }
@@ -91,12 +92,12 @@ func (b *Builder) open() error {
 	b.builds = history.Open(filepath.Join(root, "history"), b.cfg.Now)
 	b.registry, err = registry.New(registry.Config{
 		Insecure: b.cfg.InsecureRegistries, InsecureAll: b.cfg.InsecureAll, Hosts: b.cfg.RegistryHosts, PushChunk: b.cfg.PushChunk, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile,
-		AllowPrivate: b.cfg.AllowPrivate, TokenHosts: b.cfg.TokenHosts, Proxy: b.cfg.Proxy, Notice: b.notice,
+		AllowPrivate: b.cfg.AllowPrivate, TokenHosts: b.cfg.TokenHosts, Proxy: b.cfg.proxy(), Notice: b.notice,
 	})
 	if err != nil {
 		return err
 	}
-	b.remote, err = remote.New(remote.Config{CAFile: b.cfg.CAFile, AllowPrivate: b.cfg.AllowPrivate, Proxy: b.cfg.Proxy})
+	b.remote, err = remote.New(remote.Config{CAFile: b.cfg.CAFile, AllowPrivate: b.cfg.AllowPrivate, Proxy: b.cfg.proxy()})
 	return err
 }
 

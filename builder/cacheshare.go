@@ -170,6 +170,9 @@ func (bd *build) shareManifest(ctx context.Context, from CacheShare) ([]byte, oc
 	if err != nil {
 		return nil, ocispec.Descriptor{}, origin{}, err
 	}
+	if err := bd.reach("read it"); err != nil {
+		return nil, ocispec.Descriptor{}, origin{}, err
+	}
 	desc, err := bd.registry.Resolve(ctx, ref)
 	if err != nil {
 		return nil, desc, origin{}, err

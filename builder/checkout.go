@@ -135,6 +135,9 @@ func (c *checkout) repository(ctx context.Context, repo gitSource, at *spot) err
 	if err := os.Mkdir(at.bare, 0o700); err != nil {
 		return err
 	}
+	if err := bd.reach("fetch " + repo.Remote); err != nil {
+		return err
+	}
 	if err := bd.remote.GitFetch(ctx, repo.Git, repo.rev, at.bare, repo.auth, c.top.keep); err != nil {
 		return err
 	}

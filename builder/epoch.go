@@ -133,6 +133,9 @@ func (bd *build) commitTime(ctx context.Context, repo gitSource) (rec timeRecord
 	if _, ok, err := bd.cache.Lookup(key, &rec); ok && err == nil {
 		return rec, nil
 	}
+	if err := bd.reach("fetch " + repo.Remote); err != nil {
+		return rec, err
+	}
 	_, dir, err := bd.tempFolder()
 	if err != nil {
 		return rec, err

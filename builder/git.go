@@ -79,6 +79,11 @@ func (bd *build) gitSource(ctx context.Context, raw, checksum string, keep *bool
 	if repo.auth, err = bd.gitAuth(repo.Remote); err != nil {
 		return repo, err
 	}
+	if !bd.remote.GitKnows(repo.Git) {
+		if err := bd.reach("ask " + repo.Remote + " for a commit"); err != nil {
+			return repo, err
+		}
+	}
 	repo.rev, err = bd.remote.GitResolve(ctx, repo.Git, repo.auth)
 	return repo, err
 }

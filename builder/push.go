@@ -48,6 +48,9 @@ type pushTarget struct {
 func (b *Builder) newPush(names []string, em *emitter) (*push, error) {
 	p := &push{b: b, em: em, src: b.store, held: map[string]map[digest.Digest]string{}, slot: make(chan struct{}, 2)}
 	p.holders = sync.OnceValue(p.findHolders)
+	if err := b.reach("push"); err != nil {
+		return nil, err
+	}
 	for _, n := range names {
 		ref, err := registry.ParseReference(n)
 		if err != nil {

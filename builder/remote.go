@@ -169,6 +169,13 @@ func (bd *build) fetchAtMost(ctx context.Context, url, checksum string, most int
 	if have && checksum != "" {
 		return known, nil
 	}
+	if have && bd.cfg.Offline {
+		bd.notice(fmt.Sprintf("--offline: %s is taken as it was when it was fetched", remote.Redact(url)))
+		return known, nil
+	}
+	if err := bd.reach("fetch " + remote.Redact(url)); err != nil {
+		return httpRecord{}, err
+	}
 	in := &intake{store: bd.store, held: bd.holds.blobs, checksum: digest.Digest(checksum)}
 	defer in.abort()
 	req := remote.Request{URL: url, Max: most, Open: in.open, Progress: bd.progressOf("fetch " + remote.Redact(url)), Waiting: func(why error, wait time.Duration) {

@@ -53,6 +53,11 @@ func (c *Client) GitResolve(ctx context.Context, g Git, auth GitAuth) (GitRevisi
 	return rev, nil
 }
 
+// GitKnows says that a commit is named in full, so that GitResolve asks nobody.
+func (c *Client) GitKnows(g Git) bool {
+	return g.ByCommit && fullHash.MatchString(g.Commit) || fullHash.MatchString(g.Ref)
+}
+
 // fullRef is the name of a ref that nobody is asked about: a branch, unless it says otherwise.
 func fullRef(ref string) string {
 	switch {

@@ -69,6 +69,7 @@ func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 		InsecureAll:        f.given("tls-verify") && !f.is("tls-verify"),
 		InsecureRegistries: f.list("insecure-registry"),
 		AllowPrivate:       f.is("allow-private"),
+		Offline:            f.is("offline"),
 		TokenHosts:         f.list("registry-token-host"),
 		DockerConfig:       auth,
 		CAFile:             ca,

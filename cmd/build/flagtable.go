@@ -113,6 +113,7 @@ func whatFlags() []flagSpec {
 		{name: "os", kind: kindString, arg: "OS", text: "operating system of the result, as part of --platform"},
 		{name: "variant", kind: kindString, arg: "VARIANT", text: "variant of the architecture, as part of --platform"},
 		{name: "pull", kind: kindString, bare: "always", arg: "POLICY", text: "ask the registry for bases: missing (default), always, newer or never"},
+		{name: "offline", kind: kindBool, text: "ask nothing of other machines: what is not here already is an error"},
 		{name: "no-cache", kind: kindBool, text: "run every step, whatever the cache holds"},
 		{name: "no-cache-filter", kind: kindList, arg: "STAGE", text: "run every step of these stages"},
 		{name: "cache-from", kind: kindList, arg: "REF|type=registry,ref=REF|type=local,src=DIR", text: "take steps from a cache that other machines fill"},
