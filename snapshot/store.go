@@ -411,7 +411,7 @@ func (s *Store) Verify(id ID) (string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "its marker is missing", nil
 	case err != nil:
-		return "its marker is torn or damaged", nil
+		return "its marker is torn or damaged", nil //nolint:nilerr // that is the finding
 	case !s.trust.covers(m):
 		return "the machine went down before it was certain to be on the disk", nil
 	}
