@@ -111,9 +111,9 @@ func TestI16_CacheMountsAreCollectedOverTheirLimit(t *testing.T) {
 		dir := filepath.Join(p.root, "mounts", strings.Repeat(fmt.Sprint(i), 32))
 		must(t, os.MkdirAll(filepath.Join(dir, "data"), 0o700))
 		used := time.Now().Add(time.Duration(i) * time.Minute)
-		for name, content := range map[string]string{"about": "id\n", "size": fmt.Sprintln(size)} {
-			must(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
-			must(t, os.Chtimes(filepath.Join(dir, name), used, used))
+		for _, f := range []struct{ name, content string }{{"about", "id\n"}, {"size", fmt.Sprintln(size)}} { // measured after the last use
+			must(t, os.WriteFile(filepath.Join(dir, f.name), []byte(f.content), 0o600))
+			must(t, os.Chtimes(filepath.Join(dir, f.name), used, used))
 			used = used.Add(time.Second)
 		}
 	}
