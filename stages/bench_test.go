@@ -77,9 +77,9 @@ func TestPlanningIsLinear(t *testing.T) {
 		f := parsed(t, manyStages(n))
 		return testing.AllocsPerRun(1, func() { planAll(t, f) })
 	}
-	small, large := count(2500), count(5000)
+	small, large := count(500), count(1000)
 	if large > 2.2*small {
-		t.Errorf("2,500 instructions take %.0f allocations, 5,000 take %.0f", small, large)
+		t.Errorf("500 instructions take %.0f allocations, 1,000 take %.0f", small, large)
 	}
 	fix := func(n int) float64 {
 		f := parsed(t, manyStages(n))
@@ -89,7 +89,7 @@ func TestPlanningIsLinear(t *testing.T) {
 			}
 		})
 	}
-	if small, large := fix(2500), fix(5000); large > 2.2*small {
-		t.Errorf("Fix: 2,500 instructions take %.0f allocations, 5,000 take %.0f", small, large)
+	if small, large := fix(500), fix(1000); large > 2.2*small {
+		t.Errorf("Fix: 500 instructions take %.0f allocations, 1,000 take %.0f", small, large)
 	}
 }
