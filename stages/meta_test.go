@@ -224,11 +224,3 @@ func TestB62_Volume(t *testing.T) {
 		t.Errorf("volumes %v, %v", a, b)
 	}
 }
-
-func TestB70_Maintainer(t *testing.T) {
-	t.Parallel()
-	st := mustPlan(t, "FROM busybox\nENV a=b\nMAINTAINER Jane $a <j@example.com>\n").Target()
-	if want := "Jane $a <j@example.com>"; st.Image.Author != want || createdBy(st)[1] != "MAINTAINER "+want {
-		t.Errorf("author %q, history %q: the text is not expanded", st.Image.Author, createdBy(st))
-	}
-}
