@@ -12,6 +12,7 @@ import (
 
 	buildcontext "gobuild/context"
 	"gobuild/image"
+	"gobuild/internal/filetree"
 	"gobuild/internal/passwd"
 	"gobuild/internal/rootfs"
 	"gobuild/layer"
@@ -107,7 +108,7 @@ func categoryOf(err error, fallback Category) Category {
 		asUsage   usage
 	)
 	switch {
-	case errors.Is(err, stages.ErrNotAllowed), errors.Is(err, layer.ErrUnsafe), errors.Is(err, registry.ErrRefused), errors.Is(err, remote.ErrRefused), errors.Is(err, remote.ErrTooLarge), errors.Is(err, image.ErrTooLarge), errors.Is(err, layer.ErrBound), errors.Is(err, errForeign),
+	case errors.Is(err, stages.ErrNotAllowed), errors.Is(err, layer.ErrUnsafe), errors.Is(err, registry.ErrRefused), errors.Is(err, remote.ErrRefused), errors.Is(err, remote.ErrTooLarge), errors.Is(err, image.ErrTooLarge), errors.Is(err, filetree.ErrTooLarge), errors.Is(err, layer.ErrBound), errors.Is(err, errForeign),
 		errors.Is(err, buildcontext.ErrTooLarge):
 		return CategoryUnsafe
 	case errors.Is(err, registry.ErrConfig):
@@ -119,7 +120,7 @@ func categoryOf(err error, fallback Category) Category {
 	case errors.As(err, &stageErr), errors.As(err, &notFound), errors.As(err, &ignoreErr), errors.As(err, &pattern), errors.As(err, &asUsage),
 		errors.Is(err, layer.ErrWhiteoutName), errors.Is(err, remote.ErrURL):
 		return CategoryUsage
-	case errors.As(err, &pulled), errors.As(err, &fetched), errors.Is(err, image.ErrMalformed), errors.Is(err, image.ErrContent), errors.Is(err, image.ErrNoPlatform),
+	case errors.As(err, &pulled), errors.As(err, &fetched), errors.Is(err, image.ErrMalformed), errors.Is(err, filetree.ErrMalformed), errors.Is(err, image.ErrContent), errors.Is(err, image.ErrNoPlatform),
 		errors.Is(err, store.ErrDigest), errors.Is(err, store.ErrSize), errors.Is(err, sandbox.ErrBadRoot):
 		return CategoryRemote
 	case errors.Is(err, sandbox.ErrUserUnknown), errors.Is(err, sandbox.ErrWorkDir), errors.Is(err, layer.ErrChanged), errors.Is(err, passwd.ErrUnknown), errors.Is(err, passwd.ErrInvalid),

@@ -27,7 +27,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(),
-		imagesCommand(), inspectCommand(), historyCommand(), tagCommand(), rmiCommand(),
+		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), tagCommand(), rmiCommand(),
 		explainCommand(), logsCommand(),
 		pushCommand(), pullCommand(), copyCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
 		duCommand(), pruneCommand(), cacheCommand(),
@@ -46,7 +46,7 @@ func commandNames() []string {
 // missing are the commands that gobuild will have, with what to use until then.
 func missing() map[string]string {
 	return map[string]string{
-		"diff": "compare the output of gobuild inspect", "untag": "use gobuild rmi",
+		"untag":  "use gobuild rmi",
 		"save":   "use gobuild copy store://IMAGE oci-archive://FILE",
 		"load":   "use gobuild copy docker-archive://FILE store://NAME",
 		"ps":     "",

@@ -141,3 +141,35 @@ func TestJ7_MirrorsByFlagAndFile(t *testing.T) {
 		}
 	}
 }
+
+func TestP4_FilesAndDiffAsText(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	for tag, dockerfile := range map[string]string{"a": "FROM scratch\nCOPY Dockerfile /one\n", "b": "FROM scratch\nCOPY Dockerfile /two\nCOPY Dockerfile /two\nENV X=y\n"} {
+		write(t, home+"/"+tag+"/Dockerfile", dockerfile)
+		if code, _, stderr := with(t, home, "", "-q", "--network=none", "-t", tag, home+"/"+tag); code != 0 {
+			t.Fatal(stderr)
+		}
+	}
+	for _, tt := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"files", "a"}, 0, []string{"-0644   0:0", "1       /one", "34B in files, 0B wasted"}},
+		{[]string{"files", "--layer=1", "b"}, 0, []string{"/two"}},
+		{[]string{"files", "--layer=7", "b"}, exitUsage, []string{"layers 1 to 2"}},
+		{[]string{"files", "--format=json", "--wasted", "a"}, 0, []string{`"wastedBytes": 0`}},
+		{[]string{"diff", "a", "b"}, 0, []string{"- layer", "+ config Env.X \"y\"", "- -0644 34B /one", "+ -0644 63B /two"}},
+		{[]string{"diff", "a", "a"}, 0, []string{"the images are the same"}},
+		{[]string{"diff", "--format=json", "a", "b"}, 0, []string{`"change": "removed"`}},
+		{[]string{"diff", "a"}, exitUsage, []string{"gobuild diff OLD NEW"}},
+	} {
+		code, stdout, stderr := with(t, home, "", tt.args...)
+		for _, want := range tt.want {
+			if code != tt.code || !strings.Contains(stdout+stderr, want) {
+				t.Errorf("%q: exit code %d, want %d with %q\n%s%s", tt.args, code, tt.code, want, stdout, stderr)
+			}
+		}
+	}
+}
