@@ -107,7 +107,11 @@ func (i *Ignore) add(text string, line int) error {
 		rest = strings.TrimPrefix(rest, "/")
 	}
 	if !negate {
-		rest = path.Clean(strings.TrimSpace(rest)) // "/ x": the reference trims once more when the slash is gone
+		// The reference looks once more when the slash is gone: "/ x" is x, and "/!x" is !x.
+		rest, negate = strings.CutPrefix(path.Clean(strings.TrimSpace(rest)), "!")
+	}
+	if rest == "" {
+		return errors.New(`"!" without a pattern`)
 	}
 	p, err := parsePattern(rest)
 	if err != nil {
