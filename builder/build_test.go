@@ -88,7 +88,7 @@ func (p *project) builder() *Builder {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	b, err := Open(Config{Root: p.root, Executable: exe})
+	b, err := Open(Config{Root: p.root, Executable: exe, CDIDirs: []string{filepath.Join(p.root, "cdi")}})
 	if err != nil {
 		p.t.Fatal(err)
 	}

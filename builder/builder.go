@@ -38,6 +38,7 @@ type Config struct {
 	TokenHosts         []string                              // hosts besides the registry's own that may see its credentials
 	Proxy              func(*http.Request) (*url.URL, error) // nil: none
 	Offline            bool                                  // nothing is asked of other machines
+	CDIDirs            []string                              // where vendors describe devices; nil: /etc/cdi and /var/run/cdi
 	Executable         string                                // path of this binary, re-executed for RUN
 	Now                func() time.Time                      // nil: time.Now
 }

@@ -99,6 +99,7 @@ type RunOptions struct {
 
 	// Security of steps that are not insecure by RUN --security.
 	CapAdd          []string // NET_ADMIN, CAP_NET_ADMIN or ALL
+	Devices         []string // paths as /dev/x[:/dev/y][:rwm], or CDI names; each must be there
 	CapDrop         []string // in the same form; wins over CapAdd
 	NoNewPrivileges bool
 	SeccompNone     bool

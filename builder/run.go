@@ -22,25 +22,26 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // runJob is RUN (FEATURES I3, I4).
 func (sr *stageRun) runJob(ctx context.Context, s state, step *stages.Step) (*job, error) {
-	if len(step.Run.Devices) > 0 {
-		return nil, usage{fmt.Errorf("RUN --device=%s is not supported yet", step.Run.Devices[0].Name)}
+	devices, err := sr.devicesOf(step.Run.Devices)
+	if err != nil {
+		return nil, err
 	}
 	mounts, err := sr.openMounts(ctx, step.Run)
 	if err != nil {
 		return nil, err
 	}
-	key, err := sr.runKey(ctx, s, step.Run, mounts)
+	key, err := sr.runKey(ctx, s, step.Run, devices, mounts)
 	if err != nil {
 		mounts.close()
 		return nil, err
 	}
 	exec := func(ctx context.Context, work *snapshot.Work) (usageOf, error) {
-		return sr.execRun(ctx, step, mounts, work)
+		return sr.execRun(ctx, step, devices, mounts, work)
 	}
 	return &job{key: key, verb: "RUN", exec: exec, close: mounts.close}, nil
 }
 
-func (sr *stageRun) runKey(ctx context.Context, s state, r *stages.Run, mounts *mountSet) (cache.Key, error) {
+func (sr *stageRun) runKey(ctx context.Context, s state, r *stages.Run, devices *deviceSet, mounts *mountSet) (cache.Key, error) {
 	opt := &sr.opt.Run
 	k := cache.NewKey("run").Add("parent", s.key.String()).Add("platform", platformText(sr.stage.Platform)).
 		Add("command", r.Args...).Add("folder", r.Dir).Add("user", r.User).Add("network", sr.networkMode(r)).Add("security", r.Security)
@@ -52,6 +53,7 @@ func (sr *stageRun) runKey(ctx context.Context, s state, r *stages.Run, mounts *
 		k.Add("heredoc:"+f.Name, f.Data)
 	}
 	opt.addTo(k)
+	devices.addTo(k)
 	if err := mounts.addTo(ctx, k); err != nil {
 		return cache.Key{}, err
 	}
@@ -64,7 +66,7 @@ func (sr *stageRun) networkMode(r *stages.Run) string {
 }
 
 // execRun runs the command in the sandbox on the new layer.
-func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, mounts *mountSet, work *snapshot.Work) (usageOf, error) {
+func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, devices *deviceSet, mounts *mountSet, work *snapshot.Work) (usageOf, error) {
 	select {
 	case sr.jobs <- struct{}{}:
 		defer func() { <-sr.jobs }()
@@ -77,6 +79,7 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, mounts *moun
 	}
 	log := newStepLog(sr.em, stepOf(ctx))
 	spec := sr.spec(step.Run, log)
+	devices.give(&spec)
 	spec.Lower, spec.Upper, spec.Work = work.Dirs()
 	if err := mounts.prepare(ctx, &spec); err != nil {
 		return usageOf{}, err

@@ -296,3 +296,54 @@ func TestG21_AStepThatTakesTooLongIsEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestB30_Devices(t *testing.T) {
+	p := newShellProject(t, "FROM base\nRUN --device=vendor1.com/device=foo,required --device=vendor2.com/device=bar echo $FOO && head -c1 /dev/foo | wc -c\n"+
+		"RUN --device=/dev/zero:/dev/zero2 head -c1 /dev/zero2 | wc -c\nRUN ls /dev/foo 2>/dev/null; echo \"none$FOO\"", nil)
+	var refused *Error
+	if _, err := p.build(); !errors.As(err, &refused) || refused.Category != CategoryUnsafe {
+		t.Fatal(err)
+	}
+	p.opt.Allow = []string{"device=vendor1.com/device", "device=vendor2.com/device=bar", "device=/dev/zero"}
+	if _, err := p.build(); err == nil || !strings.Contains(err.Error(), "vendor1.com/device=foo") || !strings.Contains(err.Error(), "no such device") {
+		t.Fatal(err)
+	}
+	vendor := func(name string) {
+		t.Helper()
+		if err := os.MkdirAll(p.root+"/cdi", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		text := `{"cdiVersion":"0.6.0","kind":"` + name + `","devices":[{"name":"foo","containerEdits":{"env":["FOO=injected"],"deviceNodes":[{"path":"/dev/foo","hostPath":"/dev/zero"}]}},{"name":"bar","containerEdits":{"env":["BAR=1"]}}]}`
+		if err := os.WriteFile(p.root+"/cdi/"+strings.ReplaceAll(name, "/", "-")+".json", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vendor("vendor1.com/device")
+	first, err := p.build()
+	if err != nil {
+		t.Fatal(err, p.output())
+	}
+	if got := p.output(); !strings.HasSuffix(got, "injected\n1\n1\nnone\n") {
+		t.Errorf("%q", got)
+	}
+	vendor("vendor2.com/device") // what was absent is there now: the step may give something else
+	second, err := p.build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(first.Steps) - 3; second.Steps[n].Cached || first.Steps[n].Key == second.Steps[n].Key {
+		t.Error("a step is taken from the cache although a device is there now")
+	}
+}
+
+func TestG10_DevicesOfTheCommandLine(t *testing.T) {
+	p := newShellProject(t, "FROM base\nRUN head -c1 /dev/zero2 | wc -c", nil)
+	p.opt.Run.Devices = []string{"/dev/zero:/dev/zero2"}
+	if _, err := p.build(); err != nil || !strings.HasSuffix(p.output(), "1\n") {
+		t.Errorf("%v %q", err, p.output())
+	}
+	p.opt.Run.Devices = []string{"/dev/no-such-device"}
+	if _, err := p.build(); err == nil || !strings.Contains(err.Error(), "no such device") {
+		t.Error(err)
+	}
+}

@@ -66,6 +66,11 @@ func (bd *build) runImage(ctx context.Context, text string, argv []string) (_ in
 		Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
 	}
 	bd.opt.Run.shape(&spec)
+	devices, err := bd.devicesOf(nil)
+	if err != nil {
+		return 0, err
+	}
+	devices.give(&spec)
 	if bd.opt.Run.Network == "none" {
 		spec.Network = "none"
 	}

@@ -124,7 +124,7 @@ type group struct {
 }
 
 // create makes a group with limits and moves a process into it.
-func (g *groups) create(l Limits, pid int) (*group, error) {
+func (g *groups) create(l Limits, devices []string, pid int) (*group, error) {
 	h, err := g.find()
 	if err != nil {
 		return nil, err
@@ -153,7 +153,13 @@ func (g *groups) create(l Limits, pid int) (*group, error) {
 			}
 			made.paths[controller] = filepath.Join(h.controllers[controller], name)
 		}
-		err = made.makeByController()
+		if len(devices) > 0 {
+			made.paths["devices"] = filepath.Join(h.controllers["devices"], name)
+			err = makeFilter(made.paths["devices"], devices)
+		}
+		if err == nil {
+			err = made.makeByController()
+		}
 	}
 	if err == nil {
 		err = made.enter(pid)
@@ -169,8 +175,21 @@ func (g *groups) create(l Limits, pid int) (*group, error) {
 }
 
 // forStep makes the group of a step, nil where it needs none. With bestEffort a limit that cannot be had is told and left out.
-func (g *groups) forStep(l Limits, pid int, bestEffort bool, notice func(string)) (*group, error) {
-	if !l.Any() && g.parent == "" {
+func (g *groups) forStep(k *kind, pid int, bestEffort bool, notice func(string)) (*group, error) {
+	l, devices := k.limits, k.devices
+	if len(devices) > 0 {
+		h, err := g.find()
+		if err != nil {
+			return nil, err
+		}
+		if h.unified || !h.has("devices") {
+			if k.filtered {
+				return nil, &SetupError{Op: "limit step", Path: "devices", Kind: ErrLimitUnavailable, Detail: "access to a device can only be restricted with the version 1 controller; give it with rwm"}
+			}
+			devices = nil // nodes that were not given are of no use in a step's root anyway
+		}
+	}
+	if !l.Any() && g.parent == "" && len(devices) == 0 {
 		return nil, nil
 	}
 	if bestEffort {
@@ -185,7 +204,7 @@ func (g *groups) forStep(l Limits, pid int, bestEffort bool, notice func(string)
 			}
 		}
 	}
-	made, err := g.create(l, pid)
+	made, err := g.create(l, devices, pid)
 	if err != nil && bestEffort && errors.Is(err, ErrLimitUnavailable) {
 		notice("limits are not set: " + err.Error())
 		return nil, nil

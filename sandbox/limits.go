@@ -16,6 +16,8 @@ const (
 	maxNetDev = 16 << 10
 	// maxMounts bounds the mounts of one step, each of which may hold a descriptor while the step is set up.
 	maxMounts = 500
+	// maxDevices bounds the devices of one step; each is a mount too.
+	maxDevices = 400
 	// maxLower is overlayfs's own limit (OVL_MAX_STACK, fs/overlayfs/params.h).
 	maxLower = 500
 	// fdBatch is how many descriptors one message carries; the kernel takes 253 (SCM_MAX_FD).

@@ -35,6 +35,8 @@ type kind struct {
 	network    string
 	limits     Limits
 	privileges privileges
+	devices    []string // rules of the filter; none: no filter
+	filtered   bool     // the filter must be had
 }
 
 // New makes a Runner. It needs root.
@@ -176,7 +178,7 @@ func (r *Runner) start(k kind) (*process, error) {
 		return nil, err
 	}
 	p.kind = k
-	if p.group, err = r.groups.forStep(k.limits, p.proc.Pid, r.cfg.BestEffort, r.cfg.Notice); err != nil {
+	if p.group, err = r.groups.forStep(&k, p.proc.Pid, r.cfg.BestEffort, r.cfg.Notice); err != nil {
 		p.kill()
 		return nil, err
 	}
@@ -198,7 +200,11 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 	if err != nil {
 		return Result{}, &SetupError{Op: "check step", Kind: ErrInvalid, Detail: err.Error()}
 	}
-	p, err := r.take(kind{s.Network, s.Limits, privileges})
+	k := kind{network: s.Network, limits: s.Limits, privileges: privileges}
+	if !privileges.Insecure {
+		k.devices, k.filtered = deviceRules(s.Devices), filtered(s.Devices)
+	}
+	p, err := r.take(k)
 	if err != nil {
 		return Result{}, err
 	}
@@ -379,6 +385,14 @@ func (r *Runner) frame(s *Spec) (*stepFrame, []int, error) {
 	if f.Mounts, err = r.etcMounts(s); err != nil {
 		return nil, fds, err
 	}
+	nodes, nodeFDs, err := deviceMounts(s.Devices)
+	for i := range nodes {
+		nodes[i].FD = len(fds) + i
+	}
+	fds, f.Mounts = append(fds, nodeFDs...), append(f.Mounts, nodes...)
+	if err != nil {
+		return nil, fds, err
+	}
 	for i := range s.Mounts {
 		m, fd, err := wireOf(&s.Mounts[i])
 		if err != nil {
@@ -520,6 +534,8 @@ func (s *Spec) check() error {
 		return bad("the host name is longer than %d bytes", maxHostname)
 	case len(s.Lower) > maxLower:
 		return bad("%d lower directories, overlayfs has at most %d", len(s.Lower), maxLower)
+	case len(s.Devices) > maxDevices:
+		return bad("%d devices, at most %d", len(s.Devices), maxDevices)
 	case len(s.Mounts) > maxMounts:
 		return bad("%d mounts, at most %d", len(s.Mounts), maxMounts)
 	case s.Upper == "" || len(s.Lower) > 0 && s.Work == "":
@@ -532,6 +548,11 @@ func (s *Spec) check() error {
 			if strings.IndexByte(text, 0) >= 0 {
 				return bad("a NUL byte in arguments, environment or names") // not shown: it may be a secret
 			}
+		}
+	}
+	for i := range s.Devices {
+		if err := s.Devices[i].check(); err != nil {
+			return err
 		}
 	}
 	for i := range s.Mounts {

@@ -43,8 +43,9 @@ type Spec struct {
 	Dir  string   // working directory inside the root, made for the user if missing; empty is /
 	User string   // user[:group], names or numbers, resolved inside the root; empty is root
 
-	Hostname string  // empty: buildkitsandbox
-	Mounts   []Mount // applied in this order
+	Hostname string // empty: buildkitsandbox
+	Devices  []Device
+	Mounts   []Mount // applied in this order, after the devices
 	Network  string  // "host" or "none"
 	Hosts    []string
 	NoHosts  bool // the image's own /etc/hosts is left in place

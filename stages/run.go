@@ -158,7 +158,9 @@ func (s *state) privileges(r *Run, cmd *instructions.RunCommand) error {
 		if d.Name == "" {
 			return fmt.Errorf("--device has no name")
 		}
-		if !slices.Contains(opt.Allow, "device") && !slices.Contains(opt.Allow, "device="+d.Name) {
+		kind, _, _ := strings.Cut(d.Name, "=") // or, of a path, the path
+		kind, _, _ = strings.Cut(kind, ":")
+		if !slices.Contains(opt.Allow, "device") && !slices.Contains(opt.Allow, "device="+d.Name) && !slices.Contains(opt.Allow, "device="+kind) {
 			return withHint(fmt.Errorf("--device=%s is %w", cut(d.Name, maxQuoted), ErrNotAllowed), "build with --allow device="+cut(d.Name, maxQuoted))
 		}
 		r.Devices = append(r.Devices, Device{Name: d.Name, Required: d.Required})

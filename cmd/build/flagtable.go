@@ -163,6 +163,7 @@ func runFlags() []flagSpec {
 		{name: "no-hosts", kind: kindBool, text: "leave the image's /etc/hosts in RUN steps"},
 		{name: "cap-add", kind: kindList, arg: "CAPABILITY", text: "capability that RUN steps have beside the default ones, or ALL; some need --allow security.insecure"},
 		{name: "cap-drop", kind: kindList, arg: "CAPABILITY", text: "capability that RUN steps do not have, or ALL"},
+		{name: "device", kind: kindList, arg: "DEVICE", text: "device of RUN steps, /dev/NAME[:/PATH][:rwm] or a CDI name VENDOR/CLASS=NAME; needs --allow device"},
 		{name: "security-opt", kind: kindList, arg: "OPTION", text: "no-new-privileges; seccomp=FILE or seccomp=unconfined with --allow security.insecure", decide: securityOptVerdict},
 		{name: "hostname", kind: kindString, arg: "NAME", text: "host name in RUN steps (default buildkitsandbox)"},
 		{name: "shm-size", kind: kindString, arg: "SIZE", text: "size of /dev/shm (default 64m)"},

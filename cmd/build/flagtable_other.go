@@ -49,7 +49,6 @@ func laterBuildahFlags() []flagSpec {
 		laterBool("disable-compression", "use -o type=oci,dest=FILE,compression=uncompressed"),
 		{name: "created-annotation", kind: kindBool, does: later, text: "no annotation is added", decide: laterUnlessFalse("no annotation is added")},
 		laterString("creds", "use --authfile FILE or gobuild login"),
-		laterList("device", "steps have the default devices only"),
 		laterList("env", "use ENV or --build-arg"),
 		laterList("unsetenv", "set it to an empty value with ENV"),
 		laterList("unsetlabel", "set it to an empty value with --label"),

@@ -418,6 +418,24 @@ func TestG14_BlockDevices(t *testing.T) {
 	}
 }
 
+func TestG10_DevicesMustBeAllowed(t *testing.T) {
+	t.Parallel()
+	for _, allow := range []string{"device", "device=/dev/zero", "device=/dev/zero:/dev/z:r"} {
+		if opt, err := options(t, nil, "--device=/dev/zero:/dev/z:r", "--allow="+allow); err != nil || len(opt.Run.Devices) != 1 {
+			t.Errorf("--allow=%s: %+v, %v", allow, opt.Run.Devices, err)
+		}
+	}
+	if opt, err := options(t, nil, "--device=v.com/c=n", "--allow=device=v.com/c"); err != nil || len(opt.Run.Devices) != 1 {
+		t.Errorf("%+v, %v", opt.Run.Devices, err)
+	}
+	for args, text := range map[string]string{
+		"--device=/dev/zero": "add --allow device", "--device=/dev/zero --allow=device=/dev/null": "add --allow device", "--device=/etc/passwd --allow=device": "not a device", "--device=x --allow=device": "neither a path",
+	} {
+		_, err := options(t, nil, strings.Fields(args)...)
+		wantUsage(t, err, text)
+	}
+}
+
 func TestG21_StepTimeout(t *testing.T) {
 	t.Parallel()
 	if opt, err := options(t, nil, "--step-timeout=90s"); err != nil || opt.Run.StepTimeout != 90*time.Second {

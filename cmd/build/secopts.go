@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"gobuild/builder"
+	"gobuild/internal/hostdevice"
 	"gobuild/sandbox"
 )
 
@@ -58,6 +59,17 @@ func fillSecurity(opt *builder.RunOptions, f flags) error {
 		if !sandbox.Confining(name) && !insecure {
 			return hint(usagef("--cap-add=%s lets steps out of their sandbox", name), "add --allow "+allowInsecure)
 		}
+	}
+	for _, d := range f.list("device") {
+		if err := hostdevice.Check(d); err != nil {
+			return usagef("--device: %w", err)
+		}
+		allow := allowed(f)
+		kind, _, _ := strings.Cut(hostdevice.HostPath(d), "=")
+		if !slices.ContainsFunc([]string{allowDevice, allowDevice + "=" + d, allowDevice + "=" + kind}, func(e string) bool { return slices.Contains(allow, e) }) {
+			return hint(usagef("--device=%s must be allowed", d), "add --allow "+allowDevice)
+		}
+		opt.Devices = append(opt.Devices, d)
 	}
 	for _, o := range f.list("security-opt") {
 		if err := securityOption(opt, o, insecure); err != nil {

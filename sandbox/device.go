@@ -1,0 +1,119 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Device is a node of the machine that a step may use.
+type Device struct {
+	Path         string // in the root, below /dev as a rule
+	Block        bool
+	Major, Minor uint32
+	Mode         uint32 // permission bits
+	UID, GID     int
+	Access       string // of "rwm"; anything but all of it needs the cgroup controller devices
+}
+
+// rule is a line of the device filter (cgroup-v1/devices.rst).
+func (d *Device) rule() string {
+	kind := "c"
+	if d.Block {
+		kind = "b"
+	}
+	return fmt.Sprintf("%s %d:%d %s", kind, d.Major, d.Minor, d.Access)
+}
+
+func (d *Device) check() error {
+	clean := filepath.Clean(d.Path)
+	if !filepath.IsAbs(d.Path) || clean == "/" || clean == "/dev" || d.Access == "" || strings.Trim(d.Access, "rwm") != "" {
+		return &SetupError{Op: "give device", Path: d.Path, Kind: ErrInvalid, Detail: fmt.Sprintf("path or access %q", d.Access)}
+	}
+	return nil
+}
+
+// deviceRules are all that a step with devices can use, in one order.
+func deviceRules(list []Device) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	rules := []string{"c *:* m", "b *:* m", "c 5:2 rwm", "c 136:* rwm"} // any node may be made; ptmx and pts
+	for _, d := range devices() {
+		rules = append(rules, fmt.Sprintf("c %d:%d rwm", d.major, d.minor))
+	}
+	var own []string
+	for i := range list {
+		own = append(own, list[i].rule())
+	}
+	slices.Sort(own)
+	return append(rules, slices.Compact(own)...)
+}
+
+// filtered says whether devices cannot be had without the filter.
+func filtered(list []Device) bool {
+	return slices.ContainsFunc(list, func(d Device) bool {
+		return !strings.Contains(d.Access, "r") || !strings.Contains(d.Access, "w")
+	})
+}
+
+// makeFilter makes the group that lets exactly these devices through (version 1 only).
+func makeFilter(dir string, rules []string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "devices.deny"), []byte("a"), 0); err != nil {
+		return err
+	}
+	for _, rule := range rules {
+		if err := os.WriteFile(filepath.Join(dir, "devices.allow"), []byte(rule), 0); err != nil {
+			return fmt.Errorf("%w: %s", err, rule)
+		}
+	}
+	return nil
+}
+
+// deviceMounts makes nodes on a file system of their own and gives mounts of them: a node in a step's root or /dev would be of
+// no use there.
+func deviceMounts(list []Device) (mounts []wireMount, fds []int, err error) {
+	if len(list) == 0 {
+		return nil, nil, nil
+	}
+	tmp, err := newMount("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "mode=0700")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(tmp)
+	for i := range list {
+		d := &list[i]
+		fd, err := d.mount(tmp, strconv.Itoa(i))
+		if err != nil {
+			return nil, fds, setupError("give device", d.Path, err)
+		}
+		fds = append(fds, fd)
+		mounts = append(mounts, wireMount{Target: []byte(d.Path)})
+	}
+	return mounts, fds, nil
+}
+
+func (d *Device) mount(tmp int, name string) (int, error) {
+	kind := uint32(unix.S_IFCHR)
+	if d.Block {
+		kind = unix.S_IFBLK
+	}
+	if err := unix.Mknodat(tmp, name, kind|0o600, int(unix.Mkdev(d.Major, d.Minor))); err != nil {
+		return -1, fmt.Errorf("mknod: %w", err)
+	}
+	if err := unix.Fchownat(tmp, name, d.UID, d.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return -1, fmt.Errorf("chown: %w", err)
+	}
+	if err := unix.Fchmodat(tmp, name, d.Mode&0o777, 0); err != nil {
+		return -1, fmt.Errorf("chmod: %w", err)
+	}
+	return cloneMount(tmp, name, 0, 0, 0)
+}
