@@ -210,10 +210,7 @@ func setOf(spec *specs.Spec) *Set {
 		}
 	}
 	for _, m := range spec.Mounts {
-		source, err := filepath.EvalSymlinks(m.Source) //nolint:forbidigo // of the machine, named by its vendor: trusted
-		if err != nil {
-			source = m.Source // mounting it says what is wrong
-		}
+		source := resolved(m.Source)
 		set.Mounts = append(set.Mounts, Mount{Source: source, Target: m.Destination, ReadOnly: slices.Contains(m.Options, "ro")})
 	}
 	if spec.Hooks != nil {
@@ -243,6 +240,21 @@ func setOf(spec *specs.Spec) *Set {
 		set.Nodes = append(set.Nodes, n)
 	}
 	return set
+}
+
+// resolved is where a vendor's path leads on this machine, which is trusted; the path itself where that cannot be told: mounting it
+// says what is wrong.
+func resolved(name string) string {
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return name
+	}
+	defer unix.Close(fd)
+	real, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return name
+	}
+	return real
 }
 
 func accessOf(r *specs.LinuxResources, d specs.LinuxDevice) string {
