@@ -35,6 +35,9 @@ func TestHostileF22_ManyProcessesAndKills(t *testing.T) {
 			break
 		}
 	}
+	if o := w.run(exec.Command(binary, "--root", w.root, "cache", "verify")); o.code != 0 {
+		t.Errorf("cache verify: status %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
 	w.build("--build-context", "base=oci-layout://"+base) // collects what the killed ones left
 	if after := leftovers(t); after != before {
 		t.Errorf("left over:\n%s\nbefore:\n%s", after, before)

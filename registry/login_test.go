@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"gobuild/internal/registrytest"
+	"gobuild/internal/testexec"
 	"gobuild/registry"
 )
 
@@ -100,7 +101,7 @@ func TestJ11_LoginIsKeptByTheHelper(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	program := "#!/bin/sh\ncase $1 in\nstore) cat > " + dir + "/kept;;\nget) if test -f " + dir + "/kept; then sed s/ServerURL/x/ " + dir + "/kept; else echo credentials not found in native keychain; exit 1; fi;;\nerase) if test -f " + dir + "/kept; then rm " + dir + "/kept; else echo credentials not found; exit 1; fi;;\nesac\n"
-	if err := os.WriteFile(dir+"/docker-credential-mine", []byte(program), 0o755); err != nil {
+	if err := testexec.WriteFile(dir+"/docker-credential-mine", []byte(program)); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "config.json")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"gobuild/internal/testexec"
 	"gobuild/registry"
 )
 
@@ -453,7 +454,7 @@ func TestTrafficGoesThroughTheProxy(t *testing.T) {
 func helper(t *testing.T, script string) []string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "docker-credential-test"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+	if err := testexec.WriteFile(filepath.Join(dir, "docker-credential-test"), []byte("#!/bin/sh\n"+script)); err != nil {
 		t.Fatal(err)
 	}
 	return []string{"PATH=" + dir + ":/usr/bin:/bin"}

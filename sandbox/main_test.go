@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gobuild/internal/testexec"
 )
 
 const busybox = "/bin/busybox"
@@ -44,7 +46,7 @@ func newFixture(tb testing.TB, cfg Config) *fixture {
 	for _, d := range []string{"bin", "etc", "tmp", "root"} {
 		mustMkdir(tb, filepath.Join(f.lower, d))
 	}
-	must(tb, os.WriteFile(filepath.Join(f.lower, "bin/busybox"), data, 0o755))
+	must(tb, testexec.WriteFile(filepath.Join(f.lower, "bin/busybox"), data))
 	for _, applet := range strings.Fields(string(list)) {
 		if applet != "busybox" {
 			must(tb, os.Symlink("busybox", filepath.Join(f.lower, "bin", applet)))

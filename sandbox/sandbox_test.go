@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/testexec"
 )
 
 func TestG18_ExitStatus(t *testing.T) {
@@ -36,8 +38,8 @@ func TestB20_CommandThatCannotStart(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})
 	must(t, os.WriteFile(filepath.Join(f.lower, "bin/plain"), []byte("text"), 0o644))
-	must(t, os.WriteFile(filepath.Join(f.lower, "bin/format"), []byte("no program"), 0o755))
-	must(t, os.WriteFile(filepath.Join(f.lower, "bin/script"), []byte("#!/no/such\n"), 0o755))
+	must(t, testexec.WriteFile(filepath.Join(f.lower, "bin/format"), []byte("no program")))
+	must(t, testexec.WriteFile(filepath.Join(f.lower, "bin/script"), []byte("#!/no/such\n")))
 	for _, c := range []struct {
 		args []string
 		code int
@@ -410,7 +412,7 @@ func TestEmptyLowerBindsUpper(t *testing.T) {
 	s := f.spec(t, "")
 	data, err := os.ReadFile(busybox)
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(s.Upper, "busybox"), data, 0o755))
+	must(t, testexec.WriteFile(filepath.Join(s.Upper, "busybox"), data))
 	s.Lower, s.Work, s.Args = nil, "", []string{"/busybox", "sh", "-c", "/busybox cat /etc/hosts | /busybox wc -l; echo > /made"}
 	if out, _ := f.sh(t, s); out != "2\n" {
 		t.Errorf("%q", out)

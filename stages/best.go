@@ -87,10 +87,9 @@ var bestRules = []bestRule{
 	{name: "BestRunChmodDup", description: "chmod and chown in a RUN store the files a second time", check: bestRunChmodDup},
 }
 
-// BuildsWarn says that a build warns of a rule's findings too, not gobuild check alone.
-func BuildsWarn(rule string) bool {
-	i := slices.IndexFunc(bestRules, func(r bestRule) bool { return r.name == rule })
-	return i < 0 || bestRules[i].builds
+// IsOwnRule says that a rule is gobuild's and not one of the reference's.
+func IsOwnRule(rule string) bool {
+	return slices.ContainsFunc(bestRules, func(r bestRule) bool { return r.name == rule })
 }
 
 // lintStage is a stage as the rules see it: pure data, evaluated.

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"gobuild/builder"
+	"gobuild/internal/testexec"
 )
 
 // nobody is a user who owns nothing here.
@@ -59,7 +60,7 @@ func openDir(t *testing.T) (home, exe string) {
 		t.Fatal(err)
 	}
 	home, exe = filepath.Join(dir, "home"), filepath.Join(dir, "gobuild")
-	err = errors.Join(os.Chmod(dir, 0o755), os.WriteFile(exe, data, 0o755), os.Chmod(exe, 0o755), os.Mkdir(home, 0o700), os.Chown(home, nobody, nobody))
+	err = errors.Join(os.Chmod(dir, 0o755), testexec.WriteFile(exe, data), os.Mkdir(home, 0o700), os.Chown(home, nobody, nobody))
 	if err != nil {
 		t.Fatal(err)
 	}

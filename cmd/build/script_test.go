@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"gobuild/internal/testexec"
 	"gobuild/sandbox"
 )
 
@@ -96,7 +97,7 @@ func scriptMkbase(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Chmod(filepath.Join(dir, "tmp"), 0o777|os.ModeSticky))
 	data, err := os.ReadFile(box)
 	ts.Check(err)
-	ts.Check(os.WriteFile(filepath.Join(dir, "bin/busybox"), data, 0o755))
+	ts.Check(testexec.WriteFile(filepath.Join(dir, "bin/busybox"), data))
 	list, err := exec.Command(box, "--list").Output()
 	ts.Check(err)
 	for _, applet := range strings.Fields(string(list)) {
