@@ -23,7 +23,7 @@ func (bd *build) assemble(ctx context.Context) (image.Assembled, error) {
 	}
 	a := image.Assembly{Image: target.stage.Image, Layers: layers, History: bd.history(target), DockerTypes: bd.form.docker}
 	a.Created = bd.createdAt(a.History)
-	out, err := image.Assemble(a)
+	out, err := bd.assembleAnnotated(a)
 	if err != nil {
 		return out, err
 	}

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,12 +18,16 @@ var (
 	outputAttrs   = map[string][]string{"image": imageAttrs, "registry": imageAttrs, "oci": imageAttrs, "docker": imageAttrs, "local": nil, "tar": nil, "cacheonly": nil}
 	outputTypes   = slices.Sorted(maps.Keys(outputAttrs))
 	imageTypes    = []string{"image", "registry", "oci", "docker"}
-	knownButLater = []string{"annotation", "name-canonical", "push-by-digest", "source-date-epoch", "platform-split", "mode"}
+	knownButLater = []string{"name-canonical", "push-by-digest", "source-date-epoch", "platform-split", "mode"}
 )
 
 // formOf checks the outputs, and takes from them how new layers are compressed. All outputs share one result (FEATURES K1).
 func formOf(opt Options) (layerForm, error) {
-	form := layerForm{compression: layer.Gzip, epoch: opt.SourceDateEpoch}
+	form := layerForm{compression: layer.Gzip, epoch: opt.SourceDateEpoch, userXattrs: opt.UserXattrs}
+	var err error
+	if form.annotations, err = opt.annotations(); err != nil {
+		return form, err
+	}
 	chosen := ""
 	for _, o := range opt.Outputs {
 		if err := checkOutput(o); err != nil {
@@ -46,6 +51,9 @@ func formOf(opt Options) (layerForm, error) {
 			return form, fmt.Errorf("tag %s: %w", tag, err)
 		}
 	}
+	if form.docker && len(form.annotations) > 0 {
+		return form, &hinted{err: errors.New("images of Docker's format have no annotations"), hint: "leave out oci-mediatypes=false, or use --label"}
+	}
 	return form, nil
 }
 
@@ -55,7 +63,7 @@ func checkOutput(o Output) error {
 		return &hinted{err: fmt.Errorf("no such output type"), hint: fmt.Sprintf("the types are %v", outputTypes)}
 	}
 	for name := range o.Attrs {
-		if slices.Contains(known, name) {
+		if _, ok, err := annotationOf(name, o.Attrs[name]); slices.Contains(known, name) || ok && err == nil && slices.Contains(imageTypes, o.Type) {
 			continue
 		}
 		if slices.Contains(knownButLater, name) {
@@ -113,7 +121,11 @@ func (f layerForm) text() string {
 	if f.epoch != nil {
 		epoch = strconv.FormatInt(f.epoch.Unix(), 10)
 	}
-	return fmt.Sprintf("%s level %d epoch %s", f.compression, f.level, epoch)
+	text := fmt.Sprintf("%s level %d epoch %s", f.compression, f.level, epoch)
+	if f.userXattrs {
+		text += " user xattrs"
+	}
+	return text
 }
 
 // needsImage says whether layers become blobs at all.

@@ -24,6 +24,8 @@ type Options struct {
 	BuildArgs       map[string]string // --build-arg
 	ProxyArgs       map[string]string // proxy variables for RUN; not part of keys (B9)
 	Labels          map[string]string // --label
+	Annotations     []Annotation      // --annotation
+	UserXattrs      bool              // layers keep user.* attributes (FEATURES H8)
 	Contexts        map[string]string // --build-context: name to folder, address, docker-image://, oci-layout:// or target:STAGE
 	Platform        string            // "" is the host's
 	Pull            PullPolicy

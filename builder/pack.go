@@ -23,6 +23,8 @@ type layerForm struct {
 	force       bool       // base layers too
 	epoch       *time.Time // clamp file times to it
 	docker      bool       // Docker media types
+	userXattrs  bool       // keep user.* attributes
+	annotations []Annotation
 }
 
 // layerRecord is what the cache keeps of a packed layer.
@@ -111,6 +113,9 @@ func (bd *build) layerKey(l *fsLayer) cache.Key {
 	if bd.form.epoch != nil {
 		k.Add("epoch", strconv.FormatInt(bd.form.epoch.Unix(), 10))
 	}
+	if bd.form.userXattrs {
+		k.Add("xattrs", "user")
+	}
 	return k.Key()
 }
 
@@ -158,7 +163,7 @@ func (p *packer) pack(ctx context.Context, l *fsLayer, below []*fsLayer) (layerR
 	if err != nil {
 		return layerRecord{}, err
 	}
-	packed, err := layer.Pack(ctx, w, upper, lower, layer.PackOptions{Compression: bd.form.compression, Level: bd.form.level, Epoch: bd.form.epoch})
+	packed, err := layer.Pack(ctx, w, upper, lower, layer.PackOptions{Compression: bd.form.compression, Level: bd.form.level, Epoch: bd.form.epoch, UserXattrs: bd.form.userXattrs})
 	if err != nil {
 		return layerRecord{}, errors.Join(fmt.Errorf("pack layer: %w", err), w.Abort())
 	}

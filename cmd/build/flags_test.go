@@ -134,7 +134,7 @@ func TestN_Verdicts(t *testing.T) {
 		{args: "--network=hots", err: "default, host and none"},
 		{args: "--add-host=a:host-gateway", err: "not supported yet"},
 		{args: "--print=outline", err: "not supported"},
-		{args: "--annotation=a=b", err: "not supported yet"},
+		{args: "--attest=type=sbom", err: "not supported yet"},
 		{args: "-d=x", err: "not supported yet"},
 		{args: "--cpp-flag=-DX", err: "run cpp"},
 	}

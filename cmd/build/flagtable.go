@@ -122,6 +122,8 @@ func whatFlags() []flagSpec {
 		{name: "secret", kind: kindList, arg: "id=ID[,src=FILE|env=VAR]", text: "secret for RUN --mount=type=secret"},
 		{name: "ssh", kind: kindList, arg: "ID[=SOCKET]", text: "SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)"},
 		{name: "label", kind: kindList, arg: "KEY=VALUE", text: "label of the image"},
+		{name: "annotation", kind: kindList, arg: "[TYPE:]KEY=VALUE", text: "annotation of the manifest, or of what TYPE says: manifest, manifest-descriptor"},
+		{name: "layer-xattrs", kind: kindString, arg: "KIND", text: "extended attributes in layers beside security.capability: none (default) or user"},
 		{name: "source-date-epoch", kind: kindString, arg: "TIME", text: "latest time of everything the build makes: seconds since 1970, context, a named context or a stage (default $SOURCE_DATE_EPOCH)"},
 		{name: "timestamp", kind: kindString, arg: "TIME", text: "the same as --source-date-epoch"},
 		{name: "ignore-syntax", kind: kindBool, text: "build although a \"# syntax=\" line names another frontend"},

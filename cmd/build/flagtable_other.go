@@ -27,7 +27,6 @@ const (
 // laterDockerFlags are of docker and buildx (N2): known, meant to work some day, and until then an error.
 func laterDockerFlags() []flagSpec {
 	return []flagSpec{
-		laterList("annotation", "put it into the image as a LABEL, or leave it out"),
 		laterList("attest", noAttestation),
 		{name: "provenance", kind: kindString, does: later, text: noAttestation, decide: laterUnlessFalse(noAttestation)},
 		{name: "sbom", kind: kindString, does: later, text: noAttestation, decide: laterUnlessFalse(noAttestation)},

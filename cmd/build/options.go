@@ -28,7 +28,7 @@ func (a *app) buildOptions(f flags) (builder.Options, error) {
 		Progress:      a.printer.Event,
 	}
 	fill := []func(*builder.Options, flags) error{
-		a.fillArgs, a.fillLabels, a.fillContexts, a.fillPlatform, a.fillPull, a.fillEpoch, a.fillFiles,
+		a.fillArgs, a.fillLabels, a.fillForm, a.fillContexts, a.fillPlatform, a.fillPull, a.fillEpoch, a.fillFiles,
 		a.fillSecrets, a.fillSSH, a.fillAllow, a.fillTags, a.fillCaches, a.fillGC,
 	}
 	for _, step := range fill {
@@ -157,6 +157,25 @@ func (a *app) fillLabels(opt *builder.Options, f flags) error {
 			return usagef("--label=%s: want KEY=VALUE", l)
 		}
 		opt.Labels[key] = value
+	}
+	return nil
+}
+
+// fillForm reads what the image carries beside its files and configuration.
+func (a *app) fillForm(opt *builder.Options, f flags) error {
+	for _, s := range f.list("annotation") {
+		list, err := builder.ParseAnnotation(s)
+		if err != nil {
+			return usagef("--annotation=%s: %w", s, err)
+		}
+		opt.Annotations = append(opt.Annotations, list...)
+	}
+	switch kind := f.str("layer-xattrs"); kind {
+	case "", "none":
+	case "user":
+		opt.UserXattrs = true
+	default:
+		return usagef("--layer-xattrs=%s: want none or user", kind)
 	}
 	return nil
 }
