@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -207,7 +208,7 @@ func (set *mountSet) cacheMount(ctx context.Context, m *openMount, spec *sandbox
 	return nil
 }
 
-// cacheDir names a cache by what identifies it (FEATURES B23); the id is hashed, so that none is a path (HOSTILE H-66).
+// cacheDir finds out which cache a step wants.
 func (set *mountSet) cacheDir(ctx context.Context, m *openMount) (string, error) {
 	seed := ""
 	if m.src != nil {
@@ -217,11 +218,31 @@ func (set *mountSet) cacheDir(ctx context.Context, m *openMount) (string, error)
 		}
 		seed = found.Digest.String()
 	}
-	text := strings.Join([]string{strconv.Quote(m.Namespace), strconv.Quote(m.ID), seed, number(m.Mode), number(m.UID), number(m.GID)}, " ")
+	return set.sr.makeMount(mountIdentity{Namespace: m.Namespace, ID: m.ID, Seed: seed, Mode: m.Mode, UID: m.UID, GID: m.GID})
+}
+
+// mountIdentity is what tells a cache from others (FEATURES B23).
+type mountIdentity struct {
+	Namespace string  `json:"namespace,omitempty"`
+	ID        string  `json:"id"`
+	Seed      string  `json:"seed,omitempty"` // digest of its first content
+	Mode      *uint32 `json:"mode,omitempty"`
+	UID       *uint32 `json:"uid,omitempty"`
+	GID       *uint32 `json:"gid,omitempty"`
+}
+
+// name is that of the cache's directory; what comes from outside is hashed, so that no id is a path (HOSTILE H-66).
+func (i mountIdentity) name() string {
+	text := strings.Join([]string{strconv.Quote(i.Namespace), strconv.Quote(i.ID), i.Seed, number(i.Mode), number(i.UID), number(i.GID)}, " ")
 	sum := sha256.Sum256([]byte(text))
-	name := hex.EncodeToString(sum[:16])
-	dir := filepath.Join(set.sr.cfg.Root, "mounts", name)
-	if err := set.sr.holds.mounts.Hold(name); err != nil {
+	return hex.EncodeToString(sum[:16])
+}
+
+// makeMount holds a cache's directory, and makes it where it is not there.
+func (b *Builder) makeMount(identity mountIdentity) (string, error) {
+	name := identity.name()
+	dir := b.mountPath(name)
+	if err := b.holds.mounts.Hold(name); err != nil {
 		return "", fmt.Errorf("hold the cache: %w", err)
 	}
 	if err := atomicfile.Mkdir(dir); err != nil {
@@ -230,10 +251,17 @@ func (set *mountSet) cacheDir(ctx context.Context, m *openMount) (string, error)
 	about := filepath.Join(dir, "about")
 	if _, err := os.Lstat(about); err == nil {
 		// Its time is that of the last use. A hint for the clean-up: without it the cache is collected earlier.
-		_ = os.Chtimes(about, time.Time{}, set.sr.cfg.Now())
+		_ = os.Chtimes(about, time.Time{}, b.cfg.Now())
 		return dir, nil
 	}
-	return dir, atomicfile.Write(about, []byte(m.ID+"\n"), atomicfile.Options{})
+	text, err := json.Marshal(identity)
+	if err != nil {
+		return "", err
+	}
+	if err := atomicfile.Write(filepath.Join(dir, "identity"), text, atomicfile.Options{}); err != nil {
+		return "", err
+	}
+	return dir, atomicfile.Write(about, []byte(identity.ID+"\n"), atomicfile.Options{})
 }
 
 // maxPrivate bounds the copies of a private cache: as many as steps could run at once on a large machine.

@@ -54,7 +54,8 @@ func missing() map[string]string {
 		"debug":  "use gobuild run IMAGE",
 		"record": "use --metadata-file", "executor": "use gobuild build",
 		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
-		"verify": "", "export-mount": "", "import-mount": "", "manifest": "", "buildx": "use gobuild build",
+		"verify": "", "export-mount": "use gobuild cache export-mount", "import-mount": "use gobuild cache import-mount",
+		"rm-mount": "use gobuild cache rm-mount", "manifest": "", "buildx": "use gobuild build",
 		"imagetools": "use gobuild inspect",
 	}
 }
@@ -155,8 +156,8 @@ func resolveGroup(group string, before, after []string) (invocation, error) {
 		return invocation{name: sub, args: rest}, nil
 	case sub == "du" || sub == "prune":
 		return invocation{name: sub, args: rest}, nil
-	case sub == "verify" && group == "cache":
-		return invocation{name: group, args: append(rest, sub)}, nil
+	case group == "cache" && slices.Contains(cacheCommands(), sub):
+		return invocation{name: group, args: append([]string{sub}, rest...)}, nil
 	case sub == "version" && group == "buildx":
 		return invocation{name: sub, args: rest}, nil
 	}
@@ -169,7 +170,11 @@ func resolveGroup(group string, before, after []string) (invocation, error) {
 		return invocation{}, hint(usagef("gobuild %s %s is not supported yet", group, sub), remedy)
 	}
 	e := usagef("unknown command gobuild %s %s", group, sub)
-	if near := nearest(sub, []string{"build", "du", "prune"}); near != "" {
+	known := []string{"build", "du", "prune"}
+	if group == "cache" {
+		known = append(known[1:], cacheCommands()...)
+	}
+	if near := nearest(sub, known); near != "" {
 		return invocation{}, hint(e, "did you mean "+near+"?")
 	}
 	return invocation{}, e
