@@ -43,6 +43,7 @@ type build struct {
 	far    map[string]*remoteContext // named contexts that are fetched, by name
 	shared shares                    // of --cache-from and --cache-to
 	rec    *recorder                 // of a Build, nil for what only looks
+	live   *register                 // of a Build, for gobuild ps
 
 	early      *push    // what layers are sent to as soon as they are packed; nil for nothing
 	origins    sync.Map // digest of a blob that only a registry has to its *fsLayer, for an image that goes to registries alone
@@ -68,6 +69,8 @@ func (b *Builder) Build(ctx context.Context, opt Options) (*Result, error) {
 	}
 	bd.rec = newRecorder(bd)
 	bd.em.keep = bd.rec.output
+	bd.live = newRegister(ctx, bd)
+	defer bd.live.close()
 	res, err := bd.walk(ctx)
 	if err != nil {
 		err = classify(err, CategoryEnvironment)
@@ -136,6 +139,7 @@ func (bd *build) prepare(ctx context.Context) error {
 	if err = bd.readInputs(ctx); err != nil {
 		return err
 	}
+	bd.live.read(bd.project(), bd.folder())
 	if bd.plan, err = bd.makePlan(ctx); err != nil {
 		return err
 	}

@@ -251,6 +251,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 
 func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job *job, slot, lineage string, out outcome) (_ outcome, err error) {
 	begun := sr.cfg.Now()
+	defer sr.live.step(stepOf(ctx))()
 	sr.warmSandbox(step)
 	sr.syncOnce(ctx)
 	below := s

@@ -14,6 +14,8 @@ const (
 	maxErrno = 0xffff
 	// maxNetDev bounds what is read of /proc/net/dev: a step has an interface or two.
 	maxNetDev = 16 << 10
+	// maxProcFile bounds what is read of one file below /proc/PID: the longest has a line for each cgroup hierarchy.
+	maxProcFile = 64 << 10
 	// maxMounts bounds the mounts of one step, each of which may hold a descriptor while the step is set up.
 	maxMounts = 500
 	// maxDevices bounds the devices of one step; each is a mount too.

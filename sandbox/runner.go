@@ -230,6 +230,9 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 	}
 	closeAll(fds)
 	fds = nil
+	if s.Started != nil {
+		s.Started(p.proc.Pid)
+	}
 	r.refill()
 	return r.drive(ctx, p, &s, stdin)
 }

@@ -59,6 +59,9 @@ type Spec struct {
 	Stdout, Stderr io.Writer // each is written by one goroutine; nil discards
 	SecretEnv      []string  // K=V, appended last, never shown
 	ReadOnlyRoot   bool
+
+	// Started is told the process number of the step's init, in the caller's pid namespace, when the step begins. It may be nil.
+	Started func(pid int)
 }
 
 // DNS changes /etc/resolv.conf, which is made from the host's: what is not empty replaces that part of it.

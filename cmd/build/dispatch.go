@@ -28,7 +28,7 @@ func commands() []command {
 	return []command{
 		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(),
 		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), tagCommand(), rmiCommand(),
-		explainCommand(), logsCommand(),
+		explainCommand(), logsCommand(), psCommand(),
 		pushCommand(), pullCommand(), copyCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
 		duCommand(), pruneCommand(), cacheCommand(),
 		doctorCommand(), versionCommand(),
@@ -49,7 +49,6 @@ func missing() map[string]string {
 		"untag":  "use gobuild rmi",
 		"save":   "use gobuild copy store://IMAGE oci-archive://FILE",
 		"load":   "use gobuild copy docker-archive://FILE store://NAME",
-		"ps":     "",
 		"report": "use --metadata-file",
 		"debug":  "use gobuild run IMAGE",
 		"record": "use --metadata-file", "executor": "use gobuild build",
