@@ -17,11 +17,11 @@ import (
 // assemble makes configuration and manifest of the target and puts them into the store.
 func (bd *build) assemble(ctx context.Context) (image.Assembled, error) {
 	target := bd.runs[bd.plan.Target().Index]
-	layers, err := bd.imageLayers(ctx, target.final)
+	layers, history, err := bd.contents(ctx, target)
 	if err != nil {
 		return image.Assembled{}, err
 	}
-	a := image.Assembly{Image: target.stage.Image, Layers: layers, History: bd.history(target), DockerTypes: bd.form.docker}
+	a := image.Assembly{Image: target.stage.Image, Layers: layers, History: history, DockerTypes: bd.form.docker}
 	a.Created = bd.createdAt(a.History)
 	out, err := bd.assembleAnnotated(a)
 	if err != nil {
@@ -32,6 +32,35 @@ func (bd *build) assemble(ctx context.Context) (image.Assembled, error) {
 	}
 	_, err = bd.putBytes(out.ManifestBytes)
 	return out, err
+}
+
+// contents are the layers of the image and its history.
+func (bd *build) contents(ctx context.Context, target *stageRun) ([]image.Layer, []ocispec.History, error) {
+	history := bd.history(target)
+	if !bd.squashed() {
+		layers, err := bd.imageLayers(ctx, target.final)
+		return layers, history, err
+	}
+	kept := 0
+	if bd.opt.Squash == SquashNew {
+		if b := bd.bottom(target).from; b != nil {
+			kept = len(b.layers)
+		}
+	}
+	layers, err := bd.imageLayers(ctx, state{layers: target.final.layers[:kept]})
+	if err != nil {
+		return nil, nil, err
+	}
+	one, err := bd.squash(ctx, target.final, kept)
+	return append(layers, one), squashHistory(history, kept), err
+}
+
+// bottom is the stage that a stage is based upon, through other stages.
+func (bd *build) bottom(sr *stageRun) *stageRun {
+	for sr.stage.Base.Kind == stages.SourceStage {
+		sr = bd.runs[sr.stage.Base.Stage]
+	}
+	return sr
 }
 
 // imageLayers waits for what is being packed, and fetches the blobs that only a registry has so far, unless the image goes to

@@ -25,6 +25,7 @@ type Options struct {
 	ProxyArgs       map[string]string // proxy variables for RUN; not part of keys (B9)
 	Labels          map[string]string // --label
 	Annotations     []Annotation      // --annotation
+	Squash          string            // SquashNew, SquashAll, or "" for a layer a step (FEATURES H17)
 	UserXattrs      bool              // layers keep user.* attributes (FEATURES H8)
 	Contexts        map[string]string // --build-context: name to folder, address, docker-image://, oci-layout:// or target:STAGE
 	Platform        string            // "" is the host's

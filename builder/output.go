@@ -211,9 +211,14 @@ func writeThrough(dest string, fill func(io.Writer) error) error {
 	return errors.Join(fill(f), f.Close())
 }
 
-// finalTree opens the target's file system; an empty directory stands in for the empty one.
+// finalTree opens the target's file system.
 func (bd *build) finalTree(ctx context.Context) (*rootfs.Root, error) {
-	view, err := bd.view(ctx, bd.runs[bd.plan.Target().Index].final)
+	return bd.viewOrEmpty(ctx, bd.runs[bd.plan.Target().Index].final)
+}
+
+// viewOrEmpty is view; an empty directory stands in for the empty state.
+func (bd *build) viewOrEmpty(ctx context.Context, s state) (*rootfs.Root, error) {
+	view, err := bd.view(ctx, s)
 	if err != nil || view != nil {
 		return view, err
 	}

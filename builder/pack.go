@@ -27,6 +27,10 @@ type layerForm struct {
 	annotations []Annotation
 }
 
+func (f layerForm) packOptions() layer.PackOptions {
+	return layer.PackOptions{Compression: f.compression, Level: f.level, Epoch: f.epoch, UserXattrs: f.userXattrs}
+}
+
 // layerRecord is what the cache keeps of a packed layer.
 type layerRecord struct {
 	Desc   ocispec.Descriptor `json:"desc"`
@@ -59,7 +63,7 @@ func (bd *build) markPacked() {
 			sr.packed = true
 		}
 	}
-	if !bd.needsImage() {
+	if !bd.needsImage() || bd.squashed() {
 		return
 	}
 	for s := bd.plan.Target(); ; {
@@ -163,7 +167,7 @@ func (p *packer) pack(ctx context.Context, l *fsLayer, below []*fsLayer) (layerR
 	if err != nil {
 		return layerRecord{}, err
 	}
-	packed, err := layer.Pack(ctx, w, upper, lower, layer.PackOptions{Compression: bd.form.compression, Level: bd.form.level, Epoch: bd.form.epoch, UserXattrs: bd.form.userXattrs})
+	packed, err := layer.Pack(ctx, w, upper, lower, bd.form.packOptions())
 	if err != nil {
 		return layerRecord{}, errors.Join(fmt.Errorf("pack layer: %w", err), w.Abort())
 	}

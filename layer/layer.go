@@ -49,6 +49,9 @@ type PackOptions struct {
 	Epoch *time.Time
 	// UserXattrs stores user.* attributes beside security.capability.
 	UserXattrs bool
+	// Replaces says that the upper tree is not an overlay's but a whole one: what only the lower one has is deleted, and what
+	// both have alike is left out.
+	Replaces bool
 	// Limits bounds what is packed; zero fields are defaults.
 	Limits Limits
 }

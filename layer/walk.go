@@ -135,7 +135,7 @@ func (w *walker) pushRoot(upper, lower *rootfs.Root) error {
 		}
 		f.lo, f.loID = lo, idOf(&lst)
 	}
-	return w.list(f, false)
+	return w.list(f, w.opt.Replaces)
 }
 
 // openRef opens a directory by one plain name and describes it.

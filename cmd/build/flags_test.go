@@ -107,8 +107,8 @@ func TestN_Verdicts(t *testing.T) {
 		{args: "--isolation=default", notice: "--isolation=default has no effect"},
 		{args: "--isolation=hyperv", err: "--isolation=hyperv is not supported"},
 		{args: "--isolation=chroot", err: "is not supported yet"},
-		{args: "--squash", err: "--squash is not supported yet"},
-		{args: "--squash=false"},
+		{args: "--identity-label", err: "--identity-label is not supported yet"},
+		{args: "--identity-label=false"},
 		{args: "--provenance=false --sbom=false"},
 		{args: "--provenance=mode=max", err: "not supported yet"},
 		{args: "--sbom=true", err: "not supported yet"},
@@ -190,8 +190,8 @@ func TestN1_FlagWinsOverEnvironment(t *testing.T) {
 
 func TestN1_EnvironmentIsJudgedAndNamed(t *testing.T) {
 	t.Parallel()
-	_, _, err := judgeArgs(t, environ{"GOBUILD_SQUASH": "true"})
-	if err == nil || !strings.Contains(err.Error(), "GOBUILD_SQUASH") {
+	_, _, err := judgeArgs(t, environ{"GOBUILD_IDENTITY_LABEL": "true"})
+	if err == nil || !strings.Contains(err.Error(), "GOBUILD_IDENTITY_LABEL") {
 		t.Errorf("error %v", err)
 	}
 	_, _, err = judgeArgs(t, environ{"GOBUILD_NO_CACHE": "perhaps"})

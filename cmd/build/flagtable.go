@@ -123,6 +123,8 @@ func whatFlags() []flagSpec {
 		{name: "ssh", kind: kindList, arg: "ID[=SOCKET]", text: "SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)"},
 		{name: "label", kind: kindList, arg: "KEY=VALUE", text: "label of the image"},
 		{name: "annotation", kind: kindList, arg: "[TYPE:]KEY=VALUE", text: "annotation of the manifest, or of what TYPE says: manifest, manifest-descriptor"},
+		{name: "squash", kind: kindBool, text: "make one layer of those that this build adds"},
+		{name: "squash-all", kind: kindBool, text: "make one layer of those and the base image's"},
 		{name: "layer-xattrs", kind: kindString, arg: "KIND", text: "extended attributes in layers beside security.capability: none (default) or user"},
 		{name: "source-date-epoch", kind: kindString, arg: "TIME", text: "latest time of everything the build makes: seconds since 1970, context, a named context or a stage (default $SOURCE_DATE_EPOCH)"},
 		{name: "timestamp", kind: kindString, arg: "TIME", text: "the same as --source-date-epoch"},

@@ -17,7 +17,6 @@ func laterList(name, text string) flagSpec {
 
 // Words that several rows share.
 const (
-	useOneRun      = "join the RUN instructions in the Dockerfile"
 	useCompression = "use -o type=oci,dest=FILE with compression= and compression-level="
 	useStateCache  = "use --cache-from and --cache-to"
 	useInsecure    = "name the registry: --insecure-registry HOST"
@@ -30,8 +29,6 @@ func laterDockerFlags() []flagSpec {
 		laterList("attest", noAttestation),
 		{name: "provenance", kind: kindString, does: later, text: noAttestation, decide: laterUnlessFalse(noAttestation)},
 		{name: "sbom", kind: kindString, does: later, text: noAttestation, decide: laterUnlessFalse(noAttestation)},
-		laterBool("squash", useOneRun),
-		laterBool("squash-all", useOneRun),
 		laterList("policy", "there are no source policies; pin bases by digest"),
 	}
 }
@@ -219,7 +216,7 @@ func kanikoFlags() []flagSpec {
 		laterString("cache-repo", useStateCache),
 		laterBool("no-push-cache", useStateCache),
 		laterBool("reproducible", "use --source-date-epoch=0"),
-		laterBool("single-snapshot", useOneRun),
+		laterBool("single-snapshot", "use --squash"),
 		laterString("compression", "use -o type=oci,dest=FILE,compression=..."),
 		{name: "verbosity", kind: kindString, does: later, text: "use --log-level"},
 		laterString("log-format", "use --progress=rawjson"),

@@ -170,6 +170,12 @@ func (a *app) fillForm(opt *builder.Options, f flags) error {
 		}
 		opt.Annotations = append(opt.Annotations, list...)
 	}
+	switch {
+	case f.is("squash-all"):
+		opt.Squash = builder.SquashAll
+	case f.is("squash"):
+		opt.Squash = builder.SquashNew
+	}
 	switch kind := f.str("layer-xattrs"); kind {
 	case "", "none":
 	case "user":

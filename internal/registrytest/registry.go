@@ -26,6 +26,7 @@ type Registry struct {
 
 	mu        sync.Mutex
 	repos     map[string]*repository
+	begun     int // uploads so far, for their names
 	uploads   map[string]*upload
 	requests  []string
 	intercept func(http.ResponseWriter, *http.Request) bool

@@ -19,7 +19,8 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, repo, i
 			w.WriteHeader(http.StatusCreated)
 			return
 		}
-		id = fmt.Sprintf("u%d", len(r.uploads)+1)
+		r.begun++
+		id = fmt.Sprintf("u%d", r.begun)
 		r.uploads[id] = &upload{repo: repo}
 		accepted(w, repo, id, 0)
 		return
