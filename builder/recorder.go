@@ -7,12 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	"gobuild/history"
+	"gobuild/internal/lazyre"
 )
 
 // recorder collects what one build's record will say (FEATURES P1).
@@ -261,13 +261,13 @@ func MaskValue(name, value string) string {
 
 // Where URLs hold secrets: before the host, and in the query.
 var (
-	urlUser  = regexp.MustCompile(`((?:https?|ssh|git|ftp|socks5h?)://)[^/@\s]+@`)
-	urlQuery = regexp.MustCompile(`(https?://[^?#\s]*)\?[^#\s]+`)
+	urlUser  = lazyre.New(`((?:https?|ssh|git|ftp|socks5h?)://)[^/@\s]+@`)
+	urlQuery = lazyre.New(`(https?://[^?#\s]*)\?[^#\s]+`)
 )
 
 var (
-	commitPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	refPattern    = regexp.MustCompile(`^refs/[A-Za-z0-9._/-]{1,200}$`)
+	commitPattern = lazyre.New(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	refPattern    = lazyre.New(`^refs/[A-Za-z0-9._/-]{1,200}$`)
 )
 
 // maxGitFile bounds what is read of a repository: packed-refs of a repository with 100,000 tags.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	buildcontext "gobuild/context"
+	"gobuild/internal/lazyre"
 )
 
 // remoteContext is a named context by URL or from git (FEATURES C12). Each build asks its server once what it is; it is fetched
@@ -24,7 +24,7 @@ type remoteContext struct {
 }
 
 // scpAddress is user@host:path, which git takes for an ssh address.
-var scpAddress = regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:`)
+var scpAddress = lazyre.New(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:`)
 
 // isAddress says whether the value of a named context is fetched from somewhere.
 func isAddress(value string) bool {

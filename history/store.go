@@ -10,15 +10,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"gobuild/internal/atomicfile"
-
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/atomicfile"
+	"gobuild/internal/lazyre"
 )
 
 // Errors to decide on.
@@ -42,7 +42,7 @@ func Open(dir string, now func() time.Time) *Store { return &Store{dir: dir, now
 
 const timeForm = "20060102-150405.000"
 
-var idPattern = regexp.MustCompile(`^[0-9]{8}-[0-9]{6}\.[0-9]{3}-[0-9a-f]{8}$`)
+var idPattern = lazyre.New(`^[0-9]{8}-[0-9]{6}\.[0-9]{3}-[0-9a-f]{8}$`)
 
 // NewID names a build that begins now. Names sort by time.
 func (s *Store) NewID() string {

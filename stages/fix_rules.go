@@ -1,13 +1,14 @@
 package stages
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"gobuild/internal/lazyre"
 )
 
 func isSpace(r rune) bool { return unicode.IsSpace(r) }
@@ -220,10 +221,10 @@ func wordsOf(text string) [][2]int {
 }
 
 var (
-	fieldWord = regexp.MustCompile(`[^\t\v\f\r ]+`)
-	fromFlag  = regexp.MustCompile(`(?:^|\s)--from=(\S+)|[=,]from=([^,\s]+)`)
-	plainKey  = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
-	protocol  = regexp.MustCompile(`^[^"'/]+/((?i:tcp|udp|sctp))$`)
+	fieldWord = lazyre.New(`[^\t\v\f\r ]+`)
+	fromFlag  = lazyre.New(`(?:^|\s)--from=(\S+)|[=,]from=([^,\s]+)`)
+	plainKey  = lazyre.New(`^[A-Za-z0-9_.-]+$`)
+	protocol  = lazyre.New(`^[^"'/]+/((?i:tcp|udp|sctp))$`)
 )
 
 // references are those of COPY --from and RUN --mount to a stage that was renamed.

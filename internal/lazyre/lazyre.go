@@ -21,3 +21,14 @@ func (r Regexp) FindStringSubmatch(s string) []string { return r.get().FindStrin
 
 // ReplaceAllString is s with each match replaced.
 func (r Regexp) ReplaceAllString(s, with string) string { return r.get().ReplaceAllString(s, with) }
+
+// FindStringSubmatchIndex gives where the first match and its groups are, nil if there is none.
+func (r Regexp) FindStringSubmatchIndex(s string) []int { return r.get().FindStringSubmatchIndex(s) }
+
+// FindAllStringIndex gives where the first n matches are, or all for n < 0.
+func (r Regexp) FindAllStringIndex(s string, n int) [][]int { return r.get().FindAllStringIndex(s, n) }
+
+// FindAllStringSubmatchIndex gives where the first n matches and their groups are, or all for n < 0.
+func (r Regexp) FindAllStringSubmatchIndex(s string, n int) [][]int {
+	return r.get().FindAllStringSubmatchIndex(s, n)
+}

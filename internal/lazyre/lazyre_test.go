@@ -88,7 +88,8 @@ func TestNoExpressionIsCompiledAtStart(t *testing.T) {
 func TestMethodsAreThoseOfRegexp(t *testing.T) {
 	t.Parallel()
 	re := New(`b(.)`)
-	if !re.MatchString("abc") || re.MatchString("a") || re.FindStringSubmatch("abc")[1] != "c" || re.ReplaceAllString("abcb1", "x") != "axx" {
+	if !re.MatchString("abc") || re.MatchString("a") || re.FindStringSubmatch("abc")[1] != "c" || re.ReplaceAllString("abcb1", "x") != "axx" ||
+		re.FindStringSubmatchIndex("abc")[3] != 3 || len(re.FindAllStringIndex("abcb1", -1)) != 2 || re.FindAllStringSubmatchIndex("abcb1", 1)[0][2] != 2 {
 		t.Error("not what regexp gives")
 	}
 }
