@@ -22,6 +22,11 @@ var binary string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	if numbers := os.Getenv(injectEnv); numbers != "" {
+		_ = os.Unsetenv(injectEnv)
+		fmt.Fprintln(os.Stderr, "inject:", becomeInjected(numbers))
+		return 125
+	}
 	dir, err := os.MkdirTemp("", "gobuild-acceptance-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -107,9 +112,19 @@ func (w *world) command(args ...string) *exec.Cmd {
 
 func (w *world) run(cmd *exec.Cmd) outcome {
 	w.t.Helper()
+	return w.runThen(cmd, func() {})
+}
+
+// runThen calls started as soon as the process is there.
+func (w *world) runThen(cmd *exec.Cmd, started func()) outcome {
+	w.t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
+	err := cmd.Start()
+	started()
+	if err == nil {
+		err = cmd.Wait()
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		w.t.Fatal(err)

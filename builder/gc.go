@@ -61,7 +61,7 @@ const (
 func (b *Builder) sweepWork(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sweepBudget)
 	defer cancel()
-	return b.snapshots.Sweep(ctx)
+	return errors.Join(b.store.Sweep(), b.snapshots.Sweep(ctx))
 }
 
 // collect makes room after a build, beside others that go on. It says what it did; it never fails a build.

@@ -99,21 +99,28 @@ func (s *Store) home(id ID) string { return filepath.Join(s.layersDir(), string(
 func (s *Store) Dir(id ID) string { return filepath.Join(s.home(id), fsName) }
 
 // Has tells whether id is committed and all its bytes are certain to be there.
-func (s *Store) Has(id ID) bool {
-	if id.check() != nil {
-		return false
+func (s *Store) Has(id ID) bool { return s.find(id) == nil }
+
+// find is nil for a layer that is there and trusted, fs.ErrNotExist for one that must be made again, and what the disk said if that
+// cannot be known.
+func (s *Store) find(id ID) error {
+	if err := id.check(); err != nil {
+		return err
 	}
 	path := filepath.Join(s.home(id), metaName)
 	if _, ok := s.trust.sure.Load(id); ok {
 		var st unix.Stat_t
-		return unix.Lstat(path, &st) == nil // it may have been removed
+		return unix.Lstat(path, &st) // it may have been removed
 	}
 	m, err := readMeta(path)
-	if err != nil || !s.trust.covers(m) {
-		return false
+	if errors.Is(err, errBadMeta) || err == nil && !s.trust.covers(m) {
+		return fs.ErrNotExist
+	}
+	if err != nil {
+		return err
 	}
 	s.trust.sure.Store(id, true)
-	return true
+	return nil
 }
 
 // UpperOf opens a committed layer's own directory, without what lies below it.
@@ -127,11 +134,8 @@ func (s *Store) UpperOf(id ID) (*rootfs.Root, error) {
 // require fails unless each layer is there and trusted.
 func (s *Store) require(stack []ID) error {
 	for _, id := range stack {
-		if err := id.check(); err != nil {
-			return err
-		}
-		if !s.Has(id) {
-			return fmt.Errorf("layer %s: %w", id, fs.ErrNotExist)
+		if err := s.find(id); err != nil {
+			return fmt.Errorf("layer %s: %w", id, err)
 		}
 	}
 	return nil
