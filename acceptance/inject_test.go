@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -254,7 +255,7 @@ func becomeInjected(numbers string) error {
 	// Without "wait killable" a signal makes the call start again, and it would be counted twice. Linux 5.19.
 	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	filter := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]} //nolint:gosec // some 20 calls
-	env := os.Environ()
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, injectEnv+"=") })
 	self, err := exec.LookPath(os.Args[0])
 	if err != nil {
 		return err
