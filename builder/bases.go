@@ -39,16 +39,34 @@ func (bd *build) resolve(ctx context.Context, ref stages.BaseRef) (*base, error)
 	if ref.Context != "" {
 		return bd.resolveContext(ctx, ref)
 	}
-	return bd.resolveReference(ctx, ref.Name, ref.Platform, bd.opt.Pull)
+	return bd.resolveLocked(ctx, ref.Name, ref.Platform)
+}
+
+// resolveLocked finds what a reference means, and compares it with the lock file.
+func (bd *build) resolveLocked(ctx context.Context, name, platform string) (*base, error) {
+	found, err := bd.resolveReference(ctx, name, platform, bd.opt.Pull)
+	if err != nil {
+		return nil, err
+	}
+	ref, err := registry.ParseReference(name)
+	if err != nil {
+		return nil, usage{err}
+	}
+	return found, bd.lock.note(lockName{kind: "image", name: ref.String(), of: platform}, found.manifest.Digest.String())
 }
 
 func (bd *build) resolveContext(ctx context.Context, ref stages.BaseRef) (*base, error) {
 	value := bd.opt.Contexts[ref.Context]
 	switch {
 	case strings.HasPrefix(value, "docker-image://"):
-		return bd.resolveReference(ctx, strings.TrimPrefix(value, "docker-image://"), ref.Platform, bd.opt.Pull)
+		return bd.resolveLocked(ctx, strings.TrimPrefix(value, "docker-image://"), ref.Platform)
 	case strings.HasPrefix(value, "oci-layout://"):
-		return bd.resolveLayout(ctx, strings.TrimPrefix(value, "oci-layout://"), ref.Platform)
+		found, err := bd.resolveLayout(ctx, strings.TrimPrefix(value, "oci-layout://"), ref.Platform)
+		if err != nil {
+			return nil, err
+		}
+		// By the name of the context: the folder may be elsewhere on the next machine.
+		return found, bd.lock.note(lockName{kind: "layout", name: ref.Context, of: ref.Platform}, found.manifest.Digest.String())
 	default:
 		return &base{name: ref.Name, dir: true}, nil
 	}

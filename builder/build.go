@@ -42,6 +42,7 @@ type build struct {
 
 	far    map[string]*remoteContext // named contexts that are fetched, by name
 	shared shares                    // of --cache-from and --cache-to
+	lock   *lockFile                 // of --lock; nil for none
 	rec    *recorder                 // of a Build, nil for what only looks
 	live   *register                 // of a Build, for gobuild ps
 
@@ -122,6 +123,9 @@ func (bd *build) walk(ctx context.Context) (*Result, error) {
 	if err := bd.runStages(ctx); err != nil {
 		return nil, err
 	}
+	if err := bd.lock.save(); err != nil {
+		return nil, classify(err, CategoryEnvironment)
+	}
 	res, err := bd.deliver(ctx)
 	if err != nil {
 		return nil, err
@@ -135,6 +139,9 @@ func (bd *build) prepare(ctx context.Context) error {
 	var err error
 	if bd.form, err = formOf(bd.opt); err != nil {
 		return classify(err, CategoryUsage)
+	}
+	if bd.lock, err = openLock(bd.opt.Lock); err != nil {
+		return classify(err, CategoryEnvironment)
 	}
 	if err = bd.readInputs(ctx); err != nil {
 		return err

@@ -84,8 +84,10 @@ func (bd *build) gitSource(ctx context.Context, raw, checksum string, keep *bool
 			return repo, err
 		}
 	}
-	repo.rev, err = bd.remote.GitResolve(ctx, repo.Git, repo.auth)
-	return repo, err
+	if repo.rev, err = bd.remote.GitResolve(ctx, repo.Git, repo.auth); err != nil {
+		return repo, err
+	}
+	return repo, bd.lock.note(lockedGit(repo.Git), repo.rev.Commit)
 }
 
 // The secrets that are for any repository's server; with a dot and the host at their end they are for that host, and come first.

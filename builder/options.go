@@ -34,6 +34,7 @@ type Options struct {
 	NoCacheFilter   []string // stage names that do not read the cache
 	CacheFrom       []CacheShare
 	CacheTo         []CacheShare
+	Lock            LockOptions
 	Jobs            int // RUNs at once; 0: number of CPUs
 	Secrets         map[string]SecretSource
 	SSH             map[string]string // id -> agent socket

@@ -62,6 +62,8 @@ func (sr *stageRun) remoteJob(ctx context.Context, s state, step *stages.Step) (
 				return nil, err
 			}
 			files, content = append(files, rec), rec.Digest.String()
+		} else if err := sr.lock.note(lockedURL(url), content); err != nil {
+			return nil, err
 		}
 		k.Add("source", strconv.Itoa(i), remote.Name(url)).Add("file:"+remote.Name(url), content)
 	}
@@ -147,14 +149,23 @@ func (cp *copier) download(f *os.File, rec httpRecord) error {
 	})
 }
 
-// fetchURL brings the bytes of a URL into the store. With a checksum that is there nobody is asked; otherwise the server
-// is, each time, whether what is there is still right.
+// fetchURL brings the bytes of a URL into the store, and compares them with the lock file.
 func (bd *build) fetchURL(ctx context.Context, url, checksum string) (httpRecord, error) {
 	return bd.fetchAtMost(ctx, url, checksum, 0)
 }
 
 // fetchAtMost is fetchURL with a bound of its own on what is sent.
 func (bd *build) fetchAtMost(ctx context.Context, url, checksum string, most int64) (httpRecord, error) {
+	rec, err := bd.fetchAnew(ctx, url, checksum, most)
+	if err != nil || checksum != "" {
+		return rec, err
+	}
+	return rec, bd.lock.note(lockedURL(url), rec.Digest.String())
+}
+
+// fetchAnew asks nobody with a checksum that is there; otherwise the server is asked, each time, whether what is there is still
+// right.
+func (bd *build) fetchAnew(ctx context.Context, url, checksum string, most int64) (httpRecord, error) {
 	key := httpKey(url, checksum)
 	lock, err := bd.cache.Lock(ctx, key, bd.waiting("fetching "+remote.Redact(url)))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 func cacheCommand() command {
 	return command{
-		name: "cache", group: "State", args: "verify|export-mount|import-mount|rm-mount ...", short: "Check the state directory, carry cache mounts elsewhere",
+		name: "cache", group: "State", args: "verify/export-mount/import-mount/rm-mount", short: "Check the state directory, carry cache mounts elsewhere",
 		long: `gobuild cache verify hashes every blob and checks each layer and record of the state
 directory, beside builds that go on. What is wrong is reported with what helps; --repair
 removes it, so that the next build makes it again. The exit status is 0 if nothing is wrong

@@ -30,6 +30,28 @@ func (a *app) fillCaches(opt *builder.Options, f flags) error {
 	return nil
 }
 
+// fillLock finds the lock file (FEATURES P8).
+func (a *app) fillLock(opt *builder.Options, f flags) error {
+	file := f.str("lock")
+	opt.Lock.Enforce = f.is("locked")
+	switch {
+	case file == "-":
+		return usagef("--lock=-: want a file")
+	case f.given("lock") && file == "":
+		return usagef("--lock: the name of the file is empty")
+	case file == "" && !opt.Lock.Enforce:
+		return nil
+	case file == "":
+		file = "gobuild.lock"
+	}
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return environmentf("--lock=%s: %w", file, err)
+	}
+	opt.Lock.File = abs
+	return nil
+}
+
 // cacheShare parses one place: CSV, or a bare reference for type=registry.
 func cacheShare(s string, export bool) (builder.CacheShare, error) {
 	var c builder.CacheShare

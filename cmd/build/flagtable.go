@@ -114,6 +114,8 @@ func whatFlags() []flagSpec {
 		{name: "variant", kind: kindString, arg: "VARIANT", text: "variant of the architecture, as part of --platform"},
 		{name: "pull", kind: kindString, bare: "always", arg: "POLICY", text: "ask the registry for bases: missing (default), always, newer or never"},
 		{name: "offline", kind: kindBool, text: "ask nothing of other machines: what is not here already is an error"},
+		{name: "lock", kind: kindString, arg: "FILE", text: "write down there what each base image, URL and git ref was"},
+		{name: "locked", kind: kindBool, text: "end with status 2 where one of them is not what the file of --lock says (default gobuild.lock)"},
 		{name: "no-cache", kind: kindBool, text: "run every step, whatever the cache holds"},
 		{name: "no-cache-filter", kind: kindList, arg: "STAGE", text: "run every step of these stages"},
 		{name: "cache-from", kind: kindList, arg: "REF|type=registry,ref=REF|type=local,src=DIR", text: "take steps from a cache that other machines fill"},

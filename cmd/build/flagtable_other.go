@@ -99,8 +99,6 @@ func laterOwnFlags() []flagSpec {
 		laterBool("summary", "the summary is on standard error"),
 		laterBool("debug-on-failure", "run the failing command with gobuild run"),
 		laterString("emulator", "register a binfmt handler with the F flag"),
-		laterString("lock", "pin bases by digest"),
-		laterBool("locked", "pin bases by digest"),
 		laterBool("watch", "run gobuild again"),
 		laterBool("deny-secret-leak", "nothing looks for secrets in layers"),
 	}
