@@ -7,15 +7,16 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/regclient/regclient/scheme"
+
+	"gobuild/internal/imageref"
 )
 
 // ParseHost checks the name of a registry, HOST[:PORT], as users write it: with a scheme, or as the Hub's old address.
 func ParseHost(s string) (string, error) {
 	host := normalKey(s)
-	named, err := reference.ParseNormalizedNamed(host + "/x/y")
-	if err != nil || len(host) > reference.RepositoryNameTotalLengthMax || reference.Domain(named) != host || reference.Path(named) != "x/y" {
+	named, err := imageref.Parse(host + "/x/y")
+	if err != nil || len(host) > maxRepository || named.Domain != host || named.Path != "x/y" {
 		return "", fmt.Errorf("registry %.200q: want a host like registry.example.com or localhost:5000", s)
 	}
 	return host, nil

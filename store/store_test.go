@@ -478,3 +478,26 @@ func TestSkopeoReadsTheStore(t *testing.T) {
 		t.Errorf("skopeo inspect: %v\n%s", err, out)
 	}
 }
+
+func TestTaggingTheSameAgainWritesNothing(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("x"), Size: 1}
+	if err := s.Tag("example.com/a:1", desc); err != nil {
+		t.Fatal(err)
+	}
+	stamp := s.TagStamp()
+	if err := s.Tag("example.com/a:1", desc); err != nil {
+		t.Fatal(err)
+	}
+	if now := s.TagStamp(); now != stamp {
+		t.Errorf("%s became %s", stamp, now)
+	}
+	desc.Size = 2
+	if err := s.Tag("example.com/a:1", desc); err != nil {
+		t.Fatal(err)
+	}
+	if s.TagStamp() == stamp {
+		t.Error("another image, and the index is as it was")
+	}
+}

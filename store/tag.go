@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -214,13 +215,17 @@ func (s *Store) updateIndex(change func(*ocispec.Index)) (err error) {
 	if err != nil {
 		return err
 	}
+	before, err := json.Marshal(idx)
+	if err != nil {
+		return err
+	}
 	change(&idx)
 	if idx.Manifests == nil {
 		idx.Manifests = []ocispec.Descriptor{} // the field is required, and null is no list
 	}
 	b, err := json.Marshal(idx)
-	if err != nil {
-		return err
+	if err != nil || bytes.Equal(b, before) {
+		return err // a cached build tags the same image again, and need not wait for the disk
 	}
 	return atomicfile.Write(filepath.Join(s.dir, ocispec.ImageIndexFile), b, published)
 }
