@@ -26,7 +26,7 @@ tidy:       ; .ci/step tidy $(GO) mod tidy -diff && .ci/step verify $(GO) mod ve
 example:    ; .ci/step example $(GO) -C examples/httpserver test ./...
 binary:     ; .ci/step build $(MAKE) --no-print-directory build
 unit:       ; $(GO) test -shuffle=on -json ./... | $(GO) run ./internal/verdict tests testdata/skips.txt
-race:       ; $(GO) test -race -shuffle=on -json ./... | $(GO) run ./internal/verdict tests testdata/skips.txt
+race:       ; $(GO) test -race -shuffle=on -timeout=25m -json ./... | $(GO) run ./internal/verdict tests testdata/skips.txt
 cases:      build ; .ci/cases $(CASES) testdata/cases-not-passing.txt testdata/cases-rows.txt
 lintcases:  build ; .ci/step lintcases .ci/lintcases $(LINTCASES)
 fuzz:       ; .ci/fuzz $(FUZZTIME) && .ci/step differential $(GO) test ./acceptance -count=1 -timeout=0 -run=TestI1_CacheEqualsNoCache -differential=$(FUZZTIME) && .ci/step faults $(GO) test ./acceptance -count=1 -timeout=0 -run=TestHostileF -faults
