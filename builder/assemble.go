@@ -14,51 +14,79 @@ import (
 	"gobuild/stages"
 )
 
+// indexed says whether the result is an index (FEATURES L1).
+func (bd *build) indexed() bool { return bd.opt.Index || bd.several() }
+
+// assembleAll makes the image, or one for each platform and the index of them in the order asked for (FEATURES L4).
+func (bd *build) assembleAll(ctx context.Context, res *Result) error {
+	var list []ocispec.Descriptor
+	for _, ln := range bd.lanes {
+		img, err := ln.assemble(ctx)
+		if err != nil {
+			return err
+		}
+		res.Manifest, res.Config = img.Manifest, img.Config
+		list = append(list, img.Manifest)
+	}
+	if !bd.indexed() {
+		return nil
+	}
+	desc, raw, err := image.AssembleIndex(list, nil, bd.form.docker)
+	if err != nil {
+		return err
+	}
+	if _, err := bd.putBytes(raw); err != nil {
+		return err
+	}
+	res.Manifest, res.Config = desc, ocispec.Descriptor{}
+	return nil
+}
+
 // assemble makes configuration and manifest of the target and puts them into the store.
-func (bd *build) assemble(ctx context.Context) (image.Assembled, error) {
-	target := bd.runs[bd.plan.Target().Index]
-	layers, history, err := bd.contents(ctx, target)
+func (ln *lane) assemble(ctx context.Context) (image.Assembled, error) {
+	target := ln.target()
+	layers, history, err := ln.contents(ctx, target)
 	if err != nil {
 		return image.Assembled{}, err
 	}
-	a := image.Assembly{Image: target.stage.Image, Layers: layers, History: history, DockerTypes: bd.form.docker}
-	a.Created = bd.createdAt(a.History)
-	out, err := bd.assembleAnnotated(a)
+	a := image.Assembly{Image: target.stage.Image, Layers: layers, History: history, DockerTypes: ln.form.docker}
+	a.Created = ln.createdAt(a.History)
+	out, err := ln.assembleAnnotated(a)
 	if err != nil {
 		return out, err
 	}
-	if _, err := bd.putBytes(out.ConfigBytes); err != nil {
+	if _, err := ln.putBytes(out.ConfigBytes); err != nil {
 		return out, err
 	}
-	_, err = bd.putBytes(out.ManifestBytes)
+	_, err = ln.putBytes(out.ManifestBytes)
 	return out, err
 }
 
 // contents are the layers of the image and its history.
-func (bd *build) contents(ctx context.Context, target *stageRun) ([]image.Layer, []ocispec.History, error) {
-	history := bd.history(target)
-	if !bd.squashed() {
-		layers, err := bd.imageLayers(ctx, target.final)
+func (ln *lane) contents(ctx context.Context, target *stageRun) ([]image.Layer, []ocispec.History, error) {
+	history := ln.history(target)
+	if !ln.squashed() {
+		layers, err := ln.imageLayers(ctx, target.final)
 		return layers, history, err
 	}
 	kept := 0
-	if bd.opt.Squash == SquashNew {
-		if b := bd.bottom(target).from; b != nil {
+	if ln.opt.Squash == SquashNew {
+		if b := ln.bottom(target).from; b != nil {
 			kept = len(b.layers)
 		}
 	}
-	layers, err := bd.imageLayers(ctx, state{layers: target.final.layers[:kept]})
+	layers, err := ln.imageLayers(ctx, state{layers: target.final.layers[:kept]})
 	if err != nil {
 		return nil, nil, err
 	}
-	one, err := bd.squash(ctx, target.final, kept)
+	one, err := ln.squash(ctx, target.final, kept)
 	return append(layers, one), squashHistory(history, kept), err
 }
 
 // bottom is the stage that a stage is based upon, through other stages.
-func (bd *build) bottom(sr *stageRun) *stageRun {
+func (ln *lane) bottom(sr *stageRun) *stageRun {
 	for sr.stage.Base.Kind == stages.SourceStage {
-		sr = bd.runs[sr.stage.Base.Stage]
+		sr = ln.runs[sr.stage.Base.Stage]
 	}
 	return sr
 }
@@ -114,10 +142,10 @@ func (bd *build) forceCompression(ctx context.Context, l *image.Layer) error {
 }
 
 // history is the base's, then that of each stage from the bottom up, with times (FEATURES H4, H14).
-func (bd *build) history(target *stageRun) []ocispec.History {
+func (ln *lane) history(target *stageRun) []ocispec.History {
 	chain := []*stageRun{target}
 	for chain[0].stage.Base.Kind == stages.SourceStage {
-		chain = append([]*stageRun{bd.runs[chain[0].stage.Base.Stage]}, chain...)
+		chain = append([]*stageRun{ln.runs[chain[0].stage.Base.Stage]}, chain...)
 	}
 	var entries []ocispec.History
 	if b := chain[0].from; b != nil {
@@ -131,7 +159,7 @@ func (bd *build) history(target *stageRun) []ocispec.History {
 		entries = append(entries, sr.entries()...)
 	}
 	fillTimes(entries, base)
-	clamp(entries[base:], bd.opt.SourceDateEpoch)
+	clamp(entries[base:], ln.opt.SourceDateEpoch)
 	return entries
 }
 

@@ -231,10 +231,24 @@ func (b *Builder) fetchManifest(ctx context.Context, ref registry.Reference, des
 	return desc, fmt.Errorf("%s: an index inside an index, %d deep", ref, maxIndexDepth)
 }
 
+// selectPlatform finds an index's image for a platform; "" is the host's, or else the first.
 func selectPlatform(raw []byte, mediaType, platform string) (ocispec.Descriptor, error) {
 	idx, err := image.ParseIndex(raw, mediaType)
 	if err != nil {
 		return ocispec.Descriptor{}, err
+	}
+	if platform == "" {
+		_, host, err := platformsOf("")
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		found, err := image.SelectPlatform(idx, host)
+		if have := image.Platforms(idx); errors.Is(err, image.ErrNoPlatform) && len(have) > 0 {
+			if first, parseErr := platforms.Parse(have[0]); parseErr == nil {
+				return image.SelectPlatform(idx, first)
+			}
+		}
+		return found, err
 	}
 	want, err := platforms.Parse(platform)
 	if err != nil {

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"runtime"
 	"sort"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"gobuild/stages"
 )
@@ -29,9 +26,9 @@ type build struct {
 		repo gitSource
 		rec  httpRecord
 	}
-	plan     *stages.Plan
+	lanes    []*lane     // one a platform
+	all      []*stageRun // of all of them
 	bases    map[stages.BaseRef]*base
-	runs     map[int]*stageRun
 	jobs     chan struct{} // one slot a RUN
 	pack     *packer
 	fetching flights
@@ -89,7 +86,7 @@ func (b *Builder) newBuild(opt Options) *build {
 	}
 	bd := &build{
 		Builder: b, opt: opt, em: newEmitter(opt.Progress, b.cfg.Now), begun: b.cfg.Now(),
-		bases: map[stages.BaseRef]*base{}, runs: map[int]*stageRun{}, jobs: make(chan struct{}, jobs),
+		bases: map[stages.BaseRef]*base{}, jobs: make(chan struct{}, jobs),
 		far: map[string]*remoteContext{},
 	}
 	bd.pack = newPacker(bd)
@@ -117,7 +114,10 @@ func (bd *build) walk(ctx context.Context) (*Result, error) {
 	if err := bd.prepare(ctx); err != nil {
 		return nil, err
 	}
-	for _, w := range bd.plan.Warnings {
+	if err := bd.checkEmulators(); err != nil {
+		return nil, err
+	}
+	for _, w := range bd.warnings() {
 		bd.em.emit(Event{Type: EventWarning, Text: w.Message, Rule: w.Rule, Line: w.Pos.Start})
 	}
 	if err := bd.runStages(ctx); err != nil {
@@ -147,11 +147,13 @@ func (bd *build) prepare(ctx context.Context) error {
 		return err
 	}
 	bd.live.read(bd.project(), bd.folder())
-	if bd.plan, err = bd.makePlan(ctx); err != nil {
+	if err = bd.makePlans(ctx); err != nil {
 		return err
 	}
-	if err := bd.failOnWarnings(bd.plan); err != nil {
-		return err
+	for _, l := range bd.lanes {
+		if err := bd.failOnWarnings(l.plan); err != nil {
+			return err
+		}
 	}
 	bd.importShares(ctx)
 	if err := bd.beginPush(); err != nil {
@@ -175,42 +177,6 @@ func (bd *build) readInputs(ctx context.Context) error {
 	return nil
 }
 
-// makePlan resolves bases until the plan lacks none: ONBUILD triggers of a base may bring new ones.
-func (bd *build) makePlan(ctx context.Context) (*stages.Plan, error) {
-	file, err := stages.Parse(bd.src.name, bd.src.text, stages.ParseOptions{BuildArgs: bd.opt.BuildArgs, IgnoreSyntax: bd.opt.IgnoreSyntax})
-	if err != nil {
-		return nil, bd.planError(err)
-	}
-	opt, err := bd.planOptions()
-	if err != nil {
-		return nil, classify(err, CategoryUsage)
-	}
-	if err := bd.settleEpoch(ctx, file, &opt); err != nil {
-		return nil, err
-	}
-	known := map[stages.BaseRef]stages.Base{}
-	for {
-		plan, missing, err := file.Plan(opt, known)
-		if err != nil {
-			return nil, bd.planError(err)
-		}
-		if plan == nil {
-			if err := bd.resolveBases(ctx, file, opt, missing, known); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if !bd.wildcardFacts(ctx, plan, &opt.Facts) {
-			return plan, nil
-		}
-		plan, _, err = file.Plan(opt, known)
-		if err != nil {
-			return nil, bd.planError(err)
-		}
-		return plan, nil
-	}
-}
-
 func (bd *build) planError(err error) error {
 	e := classify(err, CategoryUsage)
 	var se *stages.Error
@@ -218,47 +184,6 @@ func (bd *build) planError(err error) error {
 		return bd.src.locate(e, se.Pos)
 	}
 	return e
-}
-
-func (bd *build) planOptions() (stages.Options, error) {
-	target, host, err := platformsOf(bd.opt.Platform)
-	if err != nil {
-		return stages.Options{}, err
-	}
-	contexts := map[string]stages.Context{}
-	for name, value := range bd.opt.Contexts {
-		c, err := parseContextValue(value)
-		if err != nil {
-			return stages.Options{}, fmt.Errorf("--build-context %s=%s: %w", name, value, err)
-		}
-		contexts[name] = c
-	}
-	return stages.Options{
-		Target: bd.opt.Target, BuildArgs: bd.opt.BuildArgs, Labels: bd.opt.Labels,
-		TargetPlatform: target, PlatformGiven: bd.opt.Platform != "", BuildPlatform: host,
-		Contexts: contexts, Network: bd.opt.Run.Network, Allow: bd.opt.Allow, Ignore: bd.trees.ignorePatterns(), IgnoreSyntax: bd.opt.IgnoreSyntax,
-		Best: stages.BestBuild, Facts: bd.contextFacts(),
-	}, nil
-}
-
-func (bd *build) resolveBases(ctx context.Context, file *stages.File, opt stages.Options, missing []stages.BaseRef, known map[stages.BaseRef]stages.Base) error {
-	group, ctx := errgroup.WithContext(ctx)
-	var mu sync.Mutex
-	before := maps.Clone(known)
-	for _, ref := range missing {
-		group.Go(func() error {
-			found, err := bd.resolve(ctx, ref)
-			if err != nil {
-				return bd.baseError(file.BaseError(opt, before, ref, err), err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			bd.bases[ref] = found
-			known[ref] = stages.Base{Digest: found.manifest.Digest, Image: found.image, Dir: found.dir}
-			return nil
-		})
-	}
-	return group.Wait()
 }
 
 // baseError shows the line that needs an image; the category is that of the cause, not of the line.
@@ -279,15 +204,14 @@ func (bd *build) baseError(located, cause error) error {
 func (bd *build) runStages(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	for _, s := range bd.plan.Stages {
-		bd.runs[s.Index] = &stageRun{build: bd, stage: s, done: make(chan struct{})}
+	if err := bd.makeRuns(); err != nil {
+		return err
 	}
 	bd.markPacked()
 	var wg sync.WaitGroup
 	var once sync.Once
 	var first error
-	for _, s := range bd.plan.Stages {
-		sr := bd.runs[s.Index]
+	for _, sr := range bd.all {
 		wg.Go(func() {
 			defer close(sr.done)
 			if sr.err = guard(func() error { return sr.run(ctx) }); sr.err != nil {
@@ -318,7 +242,7 @@ func guard(f func() error) (err error) {
 // withOthers adds real failures of other stages; those that were only stopped say nothing.
 func (bd *build) withOthers(first error) error {
 	e := classify(first, CategoryEnvironment)
-	for _, sr := range bd.runs {
+	for _, sr := range bd.all {
 		if sr.err != nil && !errors.Is(sr.err, first) && !isCancel(sr.err) && !errors.Is(sr.err, errStopped) && !errors.Is(sr.err, errNeeded) {
 			e.Others = append(e.Others, sr.err)
 		}

@@ -98,7 +98,7 @@ func (bd *build) checkPlan(ctx context.Context) (*stages.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	opt, err := bd.planOptions()
+	opt, err := bd.readOptions()
 	if err != nil {
 		return nil, usage{err}
 	}

@@ -44,13 +44,16 @@ func (b *Builder) Plan(ctx context.Context, opt Options) (*stages.Plan, error) {
 	if err := bd.prepare(ctx); err != nil {
 		return nil, classify(err, CategoryEnvironment)
 	}
-	return bd.plan, nil
+	if len(bd.lanes) > 1 {
+		return nil, classify(usage{&hinted{err: errOnePlatform, hint: "give one with --platform"}}, CategoryUsage)
+	}
+	return bd.lanes[0].plan, nil
 }
 
 // ImageInfo is one row of gobuild images.
 type ImageInfo struct {
 	Name    string        `json:"name"` // full reference with tag
-	ID      digest.Digest `json:"id"`   // configuration digest
+	ID      digest.Digest `json:"id"`   // digest of the configuration, or of an index
 	Digest  digest.Digest `json:"digest"`
 	Created time.Time     `json:"created"`
 	Size    int64         `json:"size"` // bytes of all blobs
@@ -73,6 +76,9 @@ func (b *Builder) Images(ctx context.Context) ([]ImageInfo, error) {
 		for _, l := range m.Layers {
 			row.Size += l.Size
 		}
+		if isIndex(t.Desc.MediaType) {
+			row.ID, row.Size = t.Desc.Digest, b.sizeOf(t.Desc)
+		}
 		if img.Created != nil {
 			row.Created = *img.Created
 		}
@@ -82,18 +88,26 @@ func (b *Builder) Images(ctx context.Context) ([]ImageInfo, error) {
 	return rows, nil
 }
 
-// read reads manifest and configuration of an image in the store; of an index, the host's image.
+// sizeOf is that of all blobs of an image that are in the store.
+func (b *Builder) sizeOf(desc ocispec.Descriptor) int64 {
+	parts := map[digest.Digest]bool{}
+	b.mark(desc, parts)
+	var sum int64
+	for d := range parts {
+		size, _ := b.store.Has(d)
+		sum += size
+	}
+	return sum
+}
+
+// read reads manifest and configuration of an image in the store; of an index, those of the host's image, or else of the first.
 func (b *Builder) read(desc ocispec.Descriptor) (ocispec.Manifest, stages.Image, error) {
 	raw, err := b.store.ReadAll(desc.Digest, maxDocument)
 	if err != nil {
 		return ocispec.Manifest{}, stages.Image{}, err
 	}
 	if isIndex(desc.MediaType) {
-		_, host, err := platformsOf("")
-		if err != nil {
-			return ocispec.Manifest{}, stages.Image{}, err
-		}
-		child, err := selectPlatform(raw, desc.MediaType, platformText(host))
+		child, err := selectPlatform(raw, desc.MediaType, "")
 		if err != nil {
 			return ocispec.Manifest{}, stages.Image{}, err
 		}
@@ -190,7 +204,7 @@ type Inspection struct {
 }
 
 // Inspect describes an image of the store, by name, digest or unique id prefix, or of another place: docker://NAME,
-// oci://PATH and so on. Of an index it describes the image of a platform, "" for the host's, and lists all.
+// oci://PATH and so on. Of an index it describes the image of a platform, "" for the host's or else the first, and lists all.
 func (b *Builder) Inspect(ctx context.Context, text, platform string) (*Inspection, error) {
 	out, err := b.inspect(ctx, text, platform)
 	if err != nil {
@@ -200,7 +214,7 @@ func (b *Builder) Inspect(ctx context.Context, text, platform string) (*Inspecti
 }
 
 func (b *Builder) inspect(ctx context.Context, text, platform string) (out *Inspection, err error) {
-	target, _, err := platformsOf(platform)
+	wanted, err := wantedPlatform(platform)
 	if err != nil {
 		return nil, usage{err}
 	}
@@ -220,7 +234,7 @@ func (b *Builder) inspect(ctx context.Context, text, platform string) (out *Insp
 		}
 		out.Platforms = image.Platforms(idx)
 	}
-	m, img, err := f.parts(ctx, platformText(target))
+	m, img, err := f.parts(ctx, wanted)
 	if err != nil {
 		return nil, fmt.Errorf("read image %s: %w", text, err)
 	}

@@ -31,7 +31,7 @@ func (sr *stageRun) copyJob(ctx context.Context, s state, step *stages.Step) (*j
 		return sr.mixedJob(ctx, s, step)
 	case stages.SourceScratch, stages.SourceStage, stages.SourceImage, stages.SourceContext, stages.SourceInline:
 	}
-	src := &sourceTree{bd: sr.build} // of heredocs alone: never opened
+	src := &sourceTree{bd: sr.lane} // of heredocs alone: never opened
 	if len(c.Paths) > 0 {
 		var err error
 		if src, err = sr.openSource(ctx, c.From); err != nil {

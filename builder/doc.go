@@ -17,7 +17,8 @@
 // Not here: what a Dockerfile means (stages), what a layer's bytes are (layer),
 // how a command is isolated (sandbox), what the user sees (ui).
 //
-// Where things are: build.go is the walk; bases.go finds base images; stage.go
+// Where things are: build.go is the walk; plans.go plans for each platform, and lane.go finds what
+// platforms share; bases.go finds base images; stage.go
 // runs one stage; run.go, copy.go, remote.go, git.go and workdir.go write a
 // step's key and do it; archive.go makes folders of other contexts; pack.go makes layers; assemble.go and output.go deliver; commands.go,
 // usage.go, contextinfo.go and doctor.go (whose rows are made in diagnose.go and

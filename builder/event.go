@@ -40,9 +40,10 @@ type Event struct {
 
 // StepInfo names a step in every event about it; equal pointers mean equal steps.
 type StepInfo struct {
-	Stage  string // "" for a file with one unnamed stage
-	Number int    // i of "i/n"
-	Total  int
-	Text   string // "RUN make"
-	Line   int    // in the Dockerfile
+	Stage    string // "" for a file with one unnamed stage
+	Platform string // in a build for several: "linux/arm64", or "linux/amd64->linux/arm64" when it runs on another than it is for
+	Number   int    // i of "i/n"
+	Total    int
+	Text     string // "RUN make"
+	Line     int    // in the Dockerfile
 }

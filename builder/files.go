@@ -98,7 +98,7 @@ type side struct {
 }
 
 func (b *Builder) sideOf(ctx context.Context, text, platform string) (*side, error) {
-	target, _, err := platformsOf(platform)
+	wanted, err := wantedPlatform(platform)
 	if err != nil {
 		return nil, usage{err}
 	}
@@ -107,7 +107,7 @@ func (b *Builder) sideOf(ctx context.Context, text, platform string) (*side, err
 		return nil, err
 	}
 	s := &side{located: f}
-	if s.m, s.img, err = f.parts(ctx, platformText(target)); err != nil {
+	if s.m, s.img, err = f.parts(ctx, wanted); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return s, nil

@@ -15,10 +15,11 @@ import (
 // attributes of each output type that do something here; ui text and FEATURES K2 have the rest.
 var (
 	imageAttrs    = []string{"name", "push", "compression", "compression-level", "force-compression", "oci-mediatypes", "rewrite-timestamp", "store", "registry.insecure", "unpack"}
-	outputAttrs   = map[string][]string{"image": imageAttrs, "registry": imageAttrs, "oci": imageAttrs, "docker": imageAttrs, "local": nil, "tar": nil, "cacheonly": nil}
+	fileAttrs     = []string{"platform-split"}
+	outputAttrs   = map[string][]string{"image": imageAttrs, "registry": imageAttrs, "oci": imageAttrs, "docker": imageAttrs, "local": fileAttrs, "tar": fileAttrs, "cacheonly": nil}
 	outputTypes   = slices.Sorted(maps.Keys(outputAttrs))
 	imageTypes    = []string{"image", "registry", "oci", "docker"}
-	knownButLater = []string{"name-canonical", "push-by-digest", "source-date-epoch", "platform-split", "mode"}
+	knownButLater = []string{"name-canonical", "push-by-digest", "source-date-epoch", "mode"}
 )
 
 // formOf checks the outputs, and takes from them how new layers are compressed. All outputs share one result (FEATURES K1).
@@ -32,6 +33,12 @@ func formOf(opt Options) (layerForm, error) {
 	for _, o := range opt.Outputs {
 		if err := checkOutput(o); err != nil {
 			return form, fmt.Errorf("-o type=%s: %w", o.Type, err)
+		}
+		if o.Type == "docker" && len(opt.Platforms) > 1 {
+			return form, &hinted{
+				err:  fmt.Errorf("-o type=docker: an archive for docker load holds one platform, and %d are asked for", len(opt.Platforms)),
+				hint: "give one with --platform, or use -o type=oci",
+			}
 		}
 		if !slices.Contains(imageTypes, o.Type) {
 			continue

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"io"
 	"time"
 
@@ -28,7 +29,8 @@ type Options struct {
 	Squash          string            // SquashNew, SquashAll, or "" for a layer a step (FEATURES H17)
 	UserXattrs      bool              // layers keep user.* attributes (FEATURES H8)
 	Contexts        map[string]string // --build-context: name to folder, address, docker-image://, oci-layout:// or target:STAGE
-	Platform        string            // "" is the host's
+	Platforms       []string          // of the result, in the order of its index; none: the host's
+	Index           bool              // the result is an index even for one platform
 	Pull            PullPolicy
 	NoCache         bool
 	NoCacheFilter   []string // stage names that do not read the cache
@@ -135,8 +137,8 @@ type Output struct {
 
 // Result is what a build made.
 type Result struct {
-	Manifest ocispec.Descriptor // of the image manifest (or index)
-	Config   ocispec.Descriptor // of the image configuration
+	Manifest ocispec.Descriptor // of the image manifest or index
+	Config   ocispec.Descriptor // of the image configuration; zero for an index
 	Tags     []string
 	Steps    []StepResult
 	Warnings []string
@@ -145,12 +147,13 @@ type Result struct {
 	Record   history.Record // what the history keeps of it
 }
 
-// ID is what docker build prints and --iidfile gets: the configuration's digest (K7).
-func (r *Result) ID() digest.Digest { return r.Config.Digest }
+// ID is what docker build prints and --iidfile gets: the digest of the configuration, or of the index (K7).
+func (r *Result) ID() digest.Digest { return cmp.Or(r.Config.Digest, r.Manifest.Digest) }
 
 // StepResult is one executed or cached step, for summaries and the metadata file.
 type StepResult struct {
 	Stage    string        `json:"stage"`
+	Platform string        `json:"platform,omitempty"` // of StepInfo
 	Number   int           `json:"number"`
 	Total    int           `json:"total"`
 	Text     string        `json:"text"`

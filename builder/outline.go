@@ -50,7 +50,7 @@ func (bd *build) outline(ctx context.Context) (*Outline, error) {
 	if err != nil {
 		return nil, err
 	}
-	opt, err := bd.planOptions()
+	opt, err := bd.readOptions()
 	if err != nil {
 		return nil, usage{err}
 	}

@@ -13,24 +13,19 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	buildcontext "gobuild/context"
 	"gobuild/image"
 	"gobuild/internal/atomicfile"
 	"gobuild/internal/rootfs"
-	"gobuild/layer"
 	"gobuild/registry"
-	"gobuild/stages"
 )
 
 // deliver assembles the image if an output wants one, and gives each output what it asks for.
 func (bd *build) deliver(ctx context.Context) (*Result, error) {
 	res := &Result{}
 	if bd.needsImage() {
-		img, err := bd.assemble(ctx)
-		if err != nil {
+		if err := bd.assembleAll(ctx, res); err != nil {
 			return nil, classify(fmt.Errorf("make image: %w", err), CategoryEnvironment)
 		}
-		res.Manifest, res.Config = img.Manifest, img.Config
 	}
 	outputs := bd.opt.Outputs
 	if len(outputs) == 0 {
@@ -56,7 +51,7 @@ func (bd *build) deliver(ctx context.Context) (*Result, error) {
 	bd.mu.Lock()
 	res.Steps = bd.steps
 	bd.mu.Unlock()
-	for _, w := range bd.plan.Warnings {
+	for _, w := range bd.warnings() {
 		res.Warnings = append(res.Warnings, w.Message)
 	}
 	res.Elapsed = bd.cfg.Now().Sub(bd.begun)
@@ -212,8 +207,8 @@ func writeThrough(dest string, fill func(io.Writer) error) error {
 }
 
 // finalTree opens the target's file system.
-func (bd *build) finalTree(ctx context.Context) (*rootfs.Root, error) {
-	return bd.viewOrEmpty(ctx, bd.runs[bd.plan.Target().Index].final)
+func (ln *lane) finalTree(ctx context.Context) (*rootfs.Root, error) {
+	return ln.viewOrEmpty(ctx, ln.target().final)
 }
 
 // viewOrEmpty is view; an empty directory stands in for the empty state.
@@ -225,54 +220,6 @@ func (bd *build) viewOrEmpty(ctx context.Context, s state) (*rootfs.Root, error)
 	return bd.snapshots.View(nil)
 }
 
-func (bd *build) outputTar(ctx context.Context, o Output) error {
-	root, err := bd.finalTree(ctx)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return writeOutput(o, func(w io.Writer) error { return layer.Export(ctx, w, root, bd.opt.SourceDateEpoch) })
-}
-
-// outputLocal copies the target's files into a folder, over what is there (FEATURES K4).
-func (bd *build) outputLocal(ctx context.Context, o Output) error {
-	if o.Dest == "" || o.Dest == "-" {
-		return usage{errors.New("dest= must name a folder")}
-	}
-	if err := os.MkdirAll(o.Dest, 0o755); err != nil {
-		return err
-	}
-	root, err := bd.finalTree(ctx)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	dst, err := rootfs.Open(o.Dest)
-	if err != nil {
-		return err
-	}
-	defer dst.Close()
-	tree := buildcontext.FromRoot(root, buildcontext.Options{Owner: true, Now: bd.cfg.Now, Notice: bd.notice})
-	defer tree.Close()
-	c := &stages.Copy{Paths: []string{"/"}, Dest: "/"}
-	sel, err := tree.Select(ctx, buildcontext.Query{Paths: c.Paths})
-	if err != nil {
-		return err
-	}
-	cp, err := newCopier(ctx, dst, c, nil, bd.cfg.Now())
-	if err != nil {
-		return err
-	}
-	for _, src := range sel.Sources {
-		for _, m := range src.Matches {
-			if err := cp.match(ctx, tree, m); err != nil {
-				return err
-			}
-		}
-	}
-	return cp.finish()
-}
-
 // untaggedRecord keeps an image that has no name from being pruned while it is fresh.
 type untaggedRecord struct {
 	Manifest ocispec.Descriptor `json:"manifest"`
@@ -282,11 +229,11 @@ type untaggedRecord struct {
 
 // keepUntagged remembers the result by its id, so that commands can name it so.
 func (bd *build) keepUntagged(res *Result) error {
-	if res.Config.Digest == "" || !bd.isWhole() {
+	if res.ID() == "" || !bd.isWhole() {
 		return nil
 	}
 	rec := untaggedRecord{Manifest: res.Manifest, Config: res.Config, Created: bd.cfg.Now().UTC()}
-	return bd.cache.Put(imageKey(res.Config.Digest.String()), "images", rec)
+	return bd.cache.Put(imageKey(res.ID().String()), "images", rec)
 }
 
 // addTags notes names that an output carries, each once.

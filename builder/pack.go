@@ -59,20 +59,18 @@ func (p *packer) wait() { p.wg.Wait() }
 // markPacked finds the stages whose layers become the image's: the target and what it is FROM.
 func (bd *build) markPacked() {
 	if bd.exportsAll() {
-		for _, sr := range bd.runs {
+		for _, sr := range bd.all {
 			sr.packed = true
 		}
 	}
 	if !bd.needsImage() || bd.squashed() {
 		return
 	}
-	for s := bd.plan.Target(); ; {
-		sr := bd.runs[s.Index]
-		sr.packed = true
-		if s.Base.Kind != stages.SourceStage {
-			return
+	for _, ln := range bd.lanes {
+		sr := ln.target()
+		for sr.packed = true; sr.stage.Base.Kind == stages.SourceStage; sr.packed = true {
+			sr = ln.runs[sr.stage.Base.Stage]
 		}
-		s = bd.runs[s.Base.Stage].stage
 	}
 }
 
@@ -142,6 +140,9 @@ func (p *packer) pack(ctx context.Context, l *fsLayer, below []*fsLayer) (layerR
 		return layerRecord{}, context.Cause(ctx)
 	}
 	bd := p.bd
+	if rec, ok, err := bd.packedBefore(l); ok && err == nil { // meanwhile, for another platform
+		return rec, nil
+	}
 	have, err := bd.hasLayer(l.id)
 	if err != nil {
 		return layerRecord{}, err

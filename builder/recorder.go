@@ -191,14 +191,14 @@ func (r *recorder) record(res *Result, failure error) history.Record {
 	bd := r.bd
 	rec := history.Record{
 		ID: r.id, Project: bd.project(), Context: bd.folder(), Arguments: slices.Clone(bd.opt.Arguments), BuildArgs: maskArgs(bd.opt.BuildArgs),
-		Target: bd.opt.Target, Platform: bd.opt.Platform, Revision: gitRevision(bd.folder()), Begun: bd.begun.UTC(), Elapsed: bd.cfg.Now().Sub(bd.begun),
+		Target: bd.opt.Target, Platform: strings.Join(bd.opt.Platforms, ","), Revision: gitRevision(bd.folder()), Begun: bd.begun.UTC(), Elapsed: bd.cfg.Now().Sub(bd.begun),
 		Bases: bd.usedBases(), Steps: bd.recordedSteps(),
 	}
 	r.mu.Lock()
 	rec.Steps = append(rec.Steps, r.failed...)
 	r.mu.Unlock()
 	if res != nil {
-		rec.Manifest, rec.Config, rec.Tags, rec.Pushed, rec.Warnings = res.Manifest.Digest, res.Config.Digest, res.Tags, res.Pushed, slices.Clone(res.Warnings)
+		rec.Manifest, rec.Config, rec.Tags, rec.Pushed, rec.Warnings = res.Manifest.Digest, res.ID(), res.Tags, res.Pushed, slices.Clone(res.Warnings)
 	}
 	if failure != nil {
 		e := classify(failure, CategoryEnvironment)
@@ -226,13 +226,17 @@ func (bd *build) recordedSteps() []history.Step {
 }
 
 func (bd *build) usedBases() []history.Base {
-	if bd.plan == nil {
-		return nil
-	}
 	var bases []history.Base
-	for _, s := range bd.plan.Stages {
-		if b := bd.baseOf(s.Base); b != nil {
-			bases = append(bases, history.Base{Stage: s.Name, Index: s.Index, Name: b.name, Digest: b.manifest.Digest})
+	for _, ln := range bd.lanes {
+		for _, s := range ln.plan.Stages {
+			b := bd.baseOf(s.Base)
+			if b == nil {
+				continue
+			}
+			used := history.Base{Stage: s.Name, Index: s.Index, Name: b.name, Digest: b.manifest.Digest}
+			if !slices.Contains(bases, used) {
+				bases = append(bases, used)
+			}
 		}
 	}
 	return bases

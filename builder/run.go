@@ -117,7 +117,7 @@ func (sr *stageRun) timeoutError(step *stages.Step, log *stepLog) error {
 		Category: CategoryStep, Op: step.Text, Tail: log.tail(), Err: fmt.Errorf("command took longer than --step-timeout %s", sr.opt.Run.StepTimeout),
 		Hint: "raise --step-timeout",
 	}
-	e.Step = &StepInfo{Stage: sr.stage.Name, Number: step.Number, Total: sr.stage.Total, Text: step.Text, Line: step.Pos.Start}
+	e.Step = sr.info(step)
 	return sr.src.locate(e, step.Pos)
 }
 
@@ -189,7 +189,7 @@ func (sr *stageRun) runError(step *stages.Step, res sandbox.Result, log *stepLog
 	if e.Hint == "" {
 		e.Hint = commandHint(step, res, e.Tail)
 	}
-	e.Step = &StepInfo{Stage: sr.stage.Name, Number: step.Number, Total: sr.stage.Total, Text: step.Text, Line: step.Pos.Start}
+	e.Step = sr.info(step)
 	return sr.src.locate(e, step.Pos)
 }
 

@@ -17,7 +17,7 @@ import (
 // sourceTree is what COPY and mounts read: a directory context, or the file system of a stage or image.
 // A file system is only opened when its files are needed; what they are is remembered by lineage.
 type sourceTree struct {
-	bd   *build
+	bd   *lane
 	dir  *buildcontext.Tree // directory contexts
 	far  *remoteContext     // contexts that are fetched
 	st   state              // file systems, when both are nil
@@ -30,7 +30,7 @@ type sourceTree struct {
 }
 
 // openSource waits for a stage if the source is one.
-func (bd *build) openSource(ctx context.Context, src stages.Source) (*sourceTree, error) {
+func (bd *lane) openSource(ctx context.Context, src stages.Source) (*sourceTree, error) {
 	t := &sourceTree{bd: bd}
 	var err error
 	switch src.Kind {
@@ -187,7 +187,7 @@ func (t *sourceTree) unchanged(ctx context.Context, excludes []string) error {
 }
 
 // passwdDigest stands in keys for what a user name means: the digest of the two files, remembered by lineage.
-func (bd *build) passwdDigest(ctx context.Context, s state) (string, error) {
+func (bd *lane) passwdDigest(ctx context.Context, s state) (string, error) {
 	t := &sourceTree{bd: bd, st: s}
 	defer t.close()
 	// A pattern does not fail where a file is missing, but for one where the folder is.

@@ -19,8 +19,9 @@ import (
 
 // stageRun is one stage under way.
 type stageRun struct {
-	*build
+	*lane
 	stage  *stages.Stage
+	shared bool          // by lanes of several platforms
 	packed bool          // the image is made of its layers
 	done   chan struct{} // closed when final and err are set
 
@@ -96,8 +97,8 @@ func seedName(src stages.Source) string {
 }
 
 // stateOf waits for a stage and gives its result.
-func (bd *build) stateOf(ctx context.Context, index int) (state, error) {
-	sr := bd.runs[index]
+func (ln *lane) stateOf(ctx context.Context, index int) (state, error) {
+	sr := ln.runs[index]
 	if sr == nil {
 		return state{}, fmt.Errorf("stage %d is not in the plan", index)
 	}
@@ -134,7 +135,7 @@ type usageOf struct {
 // step makes one step's layer, from the cache or by doing it, and tells the user.
 func (sr *stageRun) step(ctx context.Context, s state, i int) (state, error) {
 	step := &sr.stage.Steps[i]
-	info := &StepInfo{Stage: sr.stage.Name, Number: step.Number, Total: sr.stage.Total, Text: step.Text, Line: step.Pos.Start}
+	info := sr.info(step)
 	sr.em.emit(Event{Type: EventStepStart, Step: info})
 	begun := sr.cfg.Now()
 	out, err := sr.do(withStep(ctx, info), s, step, fmt.Sprint(i))
@@ -168,7 +169,7 @@ func (sr *stageRun) report(info *StepInfo, out outcome) {
 	}
 	sr.em.emit(Event{Type: EventStepDone, Step: info, Cached: out.cached, Duration: out.duration, Digest: string(out.layer.id)[:12], Bytes: out.layer.bytes, Usage: &out.usage.more})
 	sr.record(StepResult{
-		Stage: info.Stage, Number: info.Number, Total: info.Total, Text: info.Text, Line: info.Line, Cached: out.cached,
+		Stage: info.Stage, Platform: info.Platform, Number: info.Number, Total: info.Total, Text: info.Text, Line: info.Line, Cached: out.cached,
 		Reason: out.reason, Key: out.key, Duration: out.duration, CPU: out.usage.cpu, PeakMem: out.usage.peak,
 		Bytes: out.layer.bytes, StepUsage: out.usage.more,
 		Index: sr.stage.Index, Causes: out.miss.causes, Follows: out.miss.follows, Saved: out.saved,
@@ -223,7 +224,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 			sr.give(job.key, stepRecord{ID: out.layer.id, Lineage: lineageOf(s, job), Created: out.layer.created, Bytes: out.layer.bytes}, out.layer)
 		}
 	}()
-	slot = fmt.Sprintf("%s|%s|%s|%s", sr.project(), sr.stage.Name, slot, job.verb)
+	slot = fmt.Sprintf("%s|%s|%s|%s", sr.project(), sr.slotName(), slot, job.verb)
 	lineage := lineageOf(s, job)
 	hit, why, found := sr.lookup(job, lineage)
 	if found {
@@ -236,7 +237,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	}
 	defer lock.Release()
 	if hit, _, ok := sr.lookup(job, lineage); ok { // it was being done, and is now
-		out.layer, out.saved, out.cached, out.reason = hit.layer, hit.took, true, "another process has just built it"
+		out.layer, out.saved, out.cached, out.reason = hit.layer, hit.took, true, "it has just been built"
 		return out, nil
 	}
 	if out.miss = why; len(why.causes) == 0 {

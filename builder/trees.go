@@ -130,13 +130,22 @@ func platformsOf(given string) (target, host ocispec.Platform, err error) {
 		return host, host, nil
 	}
 	if strings.Contains(given, ",") {
-		return target, host, &hinted{err: fmt.Errorf("--platform %s: several platforms in one build are not supported yet", given), hint: "build them one by one"}
+		return target, host, &hinted{err: fmt.Errorf("--platform %s: several platforms, and one is wanted here", given), hint: "give one"}
 	}
 	target, err = platforms.Parse(given)
 	if err != nil {
 		return target, host, fmt.Errorf("--platform %s: %w", given, err)
 	}
 	return platforms.Normalize(target), host, nil
+}
+
+// wantedPlatform is what selectPlatform takes: "" stays, anything else is normalised.
+func wantedPlatform(given string) (string, error) {
+	if given == "" {
+		return "", nil
+	}
+	target, _, err := platformsOf(given)
+	return platformText(target), err
 }
 
 // platformText is the normalised form in keys and messages.

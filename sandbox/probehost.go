@@ -158,3 +158,9 @@ func resolverFacts() ResolverFacts {
 	}
 	return ResolverFacts{Loopback: servers(data, true), Others: servers(data, false)}
 }
+
+// BinfmtHandlers lists what runs programs of other machines here; nothing where binfmt_misc is not mounted.
+func BinfmtHandlers() []BinfmtHandler {
+	list, _ := binfmtHandlers("/proc/sys/fs/binfmt_misc")
+	return list
+}

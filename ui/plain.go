@@ -62,8 +62,8 @@ func (v *plainView) step(s *builder.StepInfo) *stepView {
 		return v.steps[s]
 	}
 	stage := ""
-	if s.Stage != "" {
-		stage = "[" + Line(s.Stage) + "] "
+	if name := stageName(s); name != "" {
+		stage = "[" + name + "] "
 	}
 	st := &stepView{name: stepName(s), streams: map[string]*cleaner{}}
 	v.steps[s] = st
@@ -75,10 +75,16 @@ func (v *plainView) step(s *builder.StepInfo) *stepView {
 
 // stepName is the prefix of a step's output lines: "[stage 3/9]".
 func stepName(s *builder.StepInfo) string {
-	if s.Stage == "" {
+	name := stageName(s)
+	if name == "" {
 		return fmt.Sprintf("[%d/%d]", s.Number, s.Total)
 	}
-	return fmt.Sprintf("[%s %d/%d]", Line(s.Stage), s.Number, s.Total)
+	return fmt.Sprintf("[%s %d/%d]", name, s.Number, s.Total)
+}
+
+// stageName is a step's stage, after its platform in a build for several: "linux/arm64 build".
+func stageName(s *builder.StepInfo) string {
+	return strings.TrimSpace(Line(s.Platform) + " " + Line(s.Stage))
 }
 
 func (v *plainView) output(e builder.Event) {

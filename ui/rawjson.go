@@ -58,11 +58,12 @@ type jsonObject struct {
 }
 
 type jsonStep struct {
-	Stage  string `json:"stage,omitempty"`
-	Number int    `json:"number"`
-	Total  int    `json:"total"`
-	Text   string `json:"text"`
-	Line   int    `json:"line,omitempty"`
+	Stage    string `json:"stage,omitempty"`
+	Platform string `json:"platform,omitempty"` // in a build for several
+	Number   int    `json:"number"`
+	Total    int    `json:"total"`
+	Text     string `json:"text"`
+	Line     int    `json:"line,omitempty"`
 }
 
 type jsonRange struct {
@@ -74,7 +75,7 @@ func stepJSON(s *builder.StepInfo) *jsonStep {
 	if s == nil {
 		return nil
 	}
-	return &jsonStep{Stage: s.Stage, Number: s.Number, Total: s.Total, Text: s.Text, Line: s.Line}
+	return &jsonStep{Stage: s.Stage, Platform: s.Platform, Number: s.Number, Total: s.Total, Text: s.Text, Line: s.Line}
 }
 
 // eventJSON is the line of an event; it is empty for a type that has no form.

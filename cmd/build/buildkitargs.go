@@ -11,7 +11,6 @@ import (
 func (a *app) heedBuildkitArgs(opt *builder.Options) error {
 	for _, arg := range []struct{ name, remedy string }{
 		{"BUILDKIT_INLINE_CACHE", "use --cache-to type=registry,ref=HOST/NAME:TAG, and --cache-from with the same"},
-		{"BUILDKIT_MULTI_PLATFORM", "leave it out: the result is an image without an index"},
 	} {
 		on, err := boolArg(opt, arg.name)
 		if err != nil {
@@ -20,6 +19,10 @@ func (a *app) heedBuildkitArgs(opt *builder.Options) error {
 		if on {
 			return hint(usagef("--build-arg %s=%s is not supported yet", arg.name, opt.BuildArgs[arg.name]), arg.remedy)
 		}
+	}
+	var err error
+	if opt.Index, err = boolArg(opt, "BUILDKIT_MULTI_PLATFORM"); err != nil {
+		return err
 	}
 	if name := opt.BuildArgs["BUILDKIT_BUILD_NAME"]; name != "" {
 		a.printer.Notice("BUILDKIT_BUILD_NAME has no effect: records of builds are known by their ids")

@@ -8,11 +8,13 @@ func TestB10_BuildArgsOfTheWholeBuild(t *testing.T) {
 	if err != nil || opt.Run.Hostname != "box" {
 		t.Errorf("host name %q, %v", opt.Run.Hostname, err)
 	}
+	if opt, err = options(t, nil, "--build-arg=BUILDKIT_MULTI_PLATFORM=1"); err != nil || !opt.Index {
+		t.Errorf("BUILDKIT_MULTI_PLATFORM asks for an index: %v, %v", opt.Index, err)
+	}
 	for arg, want := range map[string]string{
 		"BUILDKIT_SANDBOX_HOSTNAME=a b":  "host name",
 		"BUILDKIT_INLINE_CACHE=1":        "--cache-to type=registry",
 		"BUILDKIT_INLINE_CACHE=perhaps":  "want true or false",
-		"BUILDKIT_MULTI_PLATFORM=true":   "not supported yet",
 		"BUILDKIT_MULTI_PLATFORM=maybe1": "want true or false",
 	} {
 		_, err := options(t, nil, "--build-arg="+arg)

@@ -36,7 +36,7 @@ func laterDockerFlags() []flagSpec {
 // laterBuildahFlags are of buildah and podman (N5).
 func laterBuildahFlags() []flagSpec {
 	return []flagSpec{
-		laterBool("all-platforms", "build one platform at a time"),
+		laterBool("all-platforms", "list them with --platform"),
 		laterString("os-version", "it is taken from the base image"),
 		laterList("os-feature", "it is taken from the base image"),
 		laterString("compression-format", useCompression),
@@ -61,7 +61,7 @@ func laterBuildahFlags() []flagSpec {
 		laterList("layer-label", "use --label"),
 		laterString("logfile", "redirect standard error"),
 		laterBool("logsplit", "redirect standard error"),
-		laterString("manifest", "build one platform at a time"),
+		laterString("manifest", "name the result with -t; several with --platform make an index"),
 		laterBool("omit-history", "the history is part of the image"),
 		laterString("retry", "requests are tried five times"),
 		laterString("retry-delay", "requests are tried again with growing delays"),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -240,9 +241,8 @@ func (a *app) fillPlatform(opt *builder.Options, f flags) error {
 	case parts:
 		given = []string{platformOfParts(f.str("os"), f.str("arch"), f.str("variant"))}
 	case len(given) == 0 && a.env["DOCKER_DEFAULT_PLATFORM"] != "":
-		given = []string{a.env["DOCKER_DEFAULT_PLATFORM"]}
+		given = splitLists([]string{a.env["DOCKER_DEFAULT_PLATFORM"]})
 	}
-	seen := map[string]bool{}
 	for _, g := range given {
 		if g == "local" {
 			g = platforms.DefaultString()
@@ -254,11 +254,9 @@ func (a *app) fillPlatform(opt *builder.Options, f flags) error {
 		if p.OS != "linux" {
 			return usagef("--platform=%s: only linux images are built", g)
 		}
-		opt.Platform = platforms.Format(platforms.Normalize(p))
-		seen[opt.Platform] = true
-	}
-	if len(seen) > 1 {
-		return hint(usagef("several platforms in one build are not supported yet"), "build each on its own")
+		if name := platforms.Format(platforms.Normalize(p)); !slices.Contains(opt.Platforms, name) {
+			opt.Platforms = append(opt.Platforms, name)
+		}
 	}
 	return nil
 }

@@ -167,8 +167,10 @@ func TestL1_Platform(t *testing.T) {
 		{args: []string{"--arch=arm", "--variant=v6"}, want: "linux/arm/v6"},
 		{env: environ{"DOCKER_DEFAULT_PLATFORM": "linux/s390x"}, want: "linux/s390x"},
 		{args: []string{"--platform=linux/amd64"}, env: environ{"DOCKER_DEFAULT_PLATFORM": "linux/s390x"}, want: "linux/amd64"},
-		{args: []string{"--platform=linux/amd64,linux/arm64"}, fail: "several platforms"},
-		{args: []string{"--platform=linux/amd64", "--platform=linux/arm64"}, fail: "several platforms"},
+		{args: []string{"--platform=linux/s390x,linux/amd64,linux/aarch64,linux/s390x"}, want: "linux/s390x linux/amd64 linux/arm64"},
+		{args: []string{"--platform=linux/arm64", "--platform=linux/amd64"}, want: "linux/arm64 linux/amd64"},
+		{env: environ{"DOCKER_DEFAULT_PLATFORM": "linux/s390x,linux/arm64"}, want: "linux/s390x linux/arm64"},
+		{args: []string{"--platform=linux/amd64,windows/amd64"}, fail: "only linux"},
 		{args: []string{"--platform=windows/amd64"}, fail: "only linux"},
 		{args: []string{"--platform=a/b/c/d"}, fail: "--platform=a/b/c/d"},
 		{args: []string{"--platform=linux/amd64", "--arch=arm64"}, fail: "excludes"},
@@ -178,8 +180,8 @@ func TestL1_Platform(t *testing.T) {
 			wantUsage(t, err, tt.fail)
 			continue
 		}
-		if err != nil || opt.Platform != tt.want {
-			t.Errorf("%q: %q, %v, want %q", tt.args, opt.Platform, err, tt.want)
+		if got := strings.Join(opt.Platforms, " "); err != nil || got != tt.want {
+			t.Errorf("%q: %q, %v, want %q", tt.args, got, err, tt.want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"gobuild/builder"
 	"gobuild/ui"
@@ -132,7 +133,7 @@ func pullCommand() command {
 				return err
 			}
 			return a.withBuilder(func(b *builder.Builder) error {
-				d, err := b.Pull(ctx, args[0], opt.Platform, a.printer.Event)
+				d, err := b.Pull(ctx, args[0], strings.Join(opt.Platforms, ","), a.printer.Event)
 				if err != nil {
 					return err
 				}

@@ -143,7 +143,9 @@ func metadata(r *builder.Result, failure error) map[string]any {
 	m := map[string]any{}
 	if r != nil && failure == nil {
 		m["containerimage.digest"] = r.Manifest.Digest
-		m["containerimage.config.digest"] = r.Config.Digest
+		if r.Config.Digest != "" || r.Manifest.Digest == "" {
+			m["containerimage.config.digest"] = r.Config.Digest
+		}
 		m["containerimage.descriptor"] = r.Manifest
 		if len(r.Tags) > 0 {
 			m["image.name"] = strings.Join(r.Tags, ",")
