@@ -15,7 +15,7 @@ import (
 
 // Annotation is a key and a value that an image carries outside its configuration (FEATURES H16; OCI image-spec annotations.md).
 type Annotation struct {
-	On       string // what carries it: "manifest", or "manifest-descriptor", the entry that leads to it
+	On       string // what carries it: "manifest", "index", or the entry that leads to one, "manifest-descriptor", "index-descriptor"
 	Platform string // of the only image that gets it, "" for any
 	Key      string
 	Value    string
@@ -24,10 +24,15 @@ type Annotation struct {
 const (
 	onManifest   = "manifest"
 	onDescriptor = "manifest-descriptor"
+	onIndex      = "index"
+	onIndexEntry = "index-descriptor"
 )
 
-// annotationTypes are buildx's words; the last two are about an index, which one image has none of.
-var annotationTypes = []string{onManifest, onDescriptor, "index", "index-descriptor"}
+// annotationTypes are buildx's words.
+var annotationTypes = []string{onManifest, onDescriptor, onIndex, onIndexEntry}
+
+// ofIndex says that an annotation is of what all platforms share.
+func (a Annotation) ofIndex() bool { return a.On == onIndex || a.On == onIndexEntry }
 
 // ParseAnnotation reads [TYPE[PLATFORM],...:]KEY=VALUE, as buildx does. Without a type the manifest is meant.
 func ParseAnnotation(s string) ([]Annotation, error) {
@@ -70,8 +75,8 @@ func newAnnotation(on, key, value string) (Annotation, error) {
 			return a, &hinted{err: err, hint: "did you mean " + near + "?"}
 		}
 		return a, &hinted{err: err, hint: fmt.Sprintf("%v do", annotationTypes)}
-	case a.On != onManifest && a.On != onDescriptor:
-		return a, &hinted{err: errors.New("one image has no index"), hint: "use manifest or manifest-descriptor"}
+	case a.ofIndex() && a.Platform != "":
+		return a, &hinted{err: errors.New("an index is not of one platform"), hint: "use manifest or manifest-descriptor"}
 	}
 	return a, nil
 }
@@ -105,6 +110,11 @@ func (opt *Options) annotations() ([]Annotation, error) {
 			}
 		}
 	}
+	for _, a := range all {
+		if a.ofIndex() && !opt.Index && len(opt.Platforms) < 2 {
+			return nil, &hinted{err: fmt.Errorf("annotation %s is of an index, and one image has none", a.Key), hint: "use manifest or manifest-descriptor"}
+		}
+	}
 	return all, nil
 }
 
@@ -112,20 +122,42 @@ func (opt *Options) annotations() ([]Annotation, error) {
 func (bd *build) annotate(platform ocispec.Platform) (manifest, descriptor map[string]string) {
 	own := platformText(platform)
 	for _, a := range bd.form.annotations {
-		if a.Platform != "" && a.Platform != own {
-			bd.notice(fmt.Sprintf("annotation %s is for %s, and the image is for %s", a.Key, a.Platform, own))
-			continue
+		switch {
+		case a.ofIndex():
+		case a.Platform != "" && a.Platform != own:
+			if !bd.several() {
+				bd.notice(fmt.Sprintf("annotation %s is for %s, and the image is for %s", a.Key, a.Platform, own))
+			}
+		case a.On == onDescriptor:
+			put(&descriptor, a)
+		default:
+			put(&manifest, a)
 		}
-		to := &manifest
-		if a.On == onDescriptor {
-			to = &descriptor
-		}
-		if *to == nil {
-			*to = map[string]string{}
-		}
-		(*to)[a.Key] = a.Value
 	}
 	return manifest, descriptor
+}
+
+// annotateIndex gives what is meant for the index, and says which annotations no image of it takes.
+func (bd *build) annotateIndex(images []ocispec.Descriptor) (index, descriptor map[string]string) {
+	for _, a := range bd.form.annotations {
+		fits := func(d ocispec.Descriptor) bool { return platformText(*d.Platform) == a.Platform }
+		switch {
+		case a.On == onIndex:
+			put(&index, a)
+		case a.On == onIndexEntry:
+			put(&descriptor, a)
+		case a.Platform != "" && bd.several() && !slices.ContainsFunc(images, fits):
+			bd.notice(fmt.Sprintf("annotation %s is for %s, which is none of the platforms", a.Key, a.Platform))
+		}
+	}
+	return index, descriptor
+}
+
+func put(to *map[string]string, a Annotation) {
+	if *to == nil {
+		*to = map[string]string{}
+	}
+	(*to)[a.Key] = a.Value
 }
 
 // assembleAnnotated is image.Assemble with the annotations.

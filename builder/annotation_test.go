@@ -2,6 +2,7 @@ package builder
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,7 +26,8 @@ func TestH16_AnnotationGrammar(t *testing.T) {
 		"a":                                 "error: want [TYPE:]KEY=VALUE",
 		"=b":                                "error: want [TYPE:]KEY=VALUE",
 		"manifest:=b":                       "error: the key is empty",
-		"index:a=b":                         "error: one image has no index",
+		"index,index-descriptor:a=b":        "index a b; index-descriptor a b",
+		"index[linux/arm64]:a=b":            "error: an index is not of one platform",
 		"manfest:a=b":                       "error: \"manfest\" carries no annotations",
 		"manifest[:a=b":                     "error: \"\" is no platform",
 		"manifest[nosuch/arch/of/this]:a=b": "error: \"nosuch/arch/of/this\" is no platform",
@@ -123,5 +125,66 @@ func TestH8_LayersKeepUserAttributesOnRequest(t *testing.T) {
 	}
 	if len(digests) != 2 {
 		t.Errorf("%d layers of two forms", len(digests))
+	}
+}
+
+func TestH16_AnnotationsOfAnIndex(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, "FROM scratch\nCOPY a /a\n", map[string]string{"a": "1"})
+	out := filepath.Join(t.TempDir(), "out")
+	p.opt.Annotations = []Annotation{
+		{On: "index", Key: "i", Value: "1"}, {On: "index-descriptor", Key: "e", Value: "2"}, {On: "manifest", Key: "m", Value: "3"},
+		{On: "manifest-descriptor", Platform: "linux/s390x", Key: "s", Value: "4"}, {On: "manifest", Platform: "linux/riscv64", Key: "none", Value: "5"},
+	}
+	p.opt.Outputs = []Output{{Type: "oci", Dest: out, Attrs: map[string]string{"annotation-index.o": "6"}}}
+	_, err := p.build()
+	wantCategory(t, err, CategoryUsage, "of an index, and one image has none")
+	p.opt.Platforms = []string{"linux/arm64", "linux/s390x"}
+	res := mustBuild(t, p)
+	idx := indexOf(t, p, res.Manifest)
+	arm, s390x := idx.Manifests[0], idx.Manifests[1]
+	for what, pair := range map[string][2]map[string]string{
+		"index":  {idx.Annotations, {"i": "1", "o": "6"}},
+		"result": {res.Manifest.Annotations, {"e": "2"}},
+		"arm64":  {arm.Annotations, nil},
+		"s390x":  {s390x.Annotations, {"s": "4"}},
+	} {
+		if !maps.Equal(pair[0], pair[1]) {
+			t.Errorf("%s has %v, want %v", what, pair[0], pair[1])
+		}
+	}
+	if _, entry := manifestIn(t, out); entry.Annotations["e"] != "2" || entry.Digest != res.Manifest.Digest {
+		t.Errorf("entry of the layout: %+v", entry)
+	}
+	b := p.builder()
+	defer b.Close()
+	for _, d := range idx.Manifests {
+		if m, _, err := b.read(d); err != nil || !maps.Equal(m.Annotations, map[string]string{"m": "3"}) {
+			t.Errorf("manifest: %v, %v", m.Annotations, err)
+		}
+	}
+	if n := p.notices(); !strings.Contains(n, "none is for linux/riscv64, which is none of the platforms") || strings.Contains(n, "annotation s ") {
+		t.Errorf("notices: %s", n)
+	}
+}
+
+// Each platform's new layers become one, and what is squashed is of that platform.
+func TestH17_SquashOfSeveralPlatforms(t *testing.T) {
+	t.Parallel()
+	p := platformProject(t, "linux/arm64", "linux/s390x")
+	p.opt.Squash = SquashNew
+	res := mustBuild(t, p)
+	b := p.builder()
+	defer b.Close()
+	seen := map[string]bool{}
+	for _, d := range indexOf(t, p, res.Manifest).Manifests {
+		m, _, err := b.read(d)
+		if err != nil || len(m.Layers) != 1 {
+			t.Fatalf("%d layers, %v", len(m.Layers), err)
+		}
+		seen[m.Layers[0].Digest.String()] = true
+	}
+	if len(seen) != 2 {
+		t.Errorf("layers %v", seen)
 	}
 }

@@ -31,10 +31,12 @@ func (bd *build) assembleAll(ctx context.Context, res *Result) error {
 	if !bd.indexed() {
 		return nil
 	}
-	desc, raw, err := image.AssembleIndex(list, nil, bd.form.docker)
+	annotations, entry := bd.annotateIndex(list)
+	desc, raw, err := image.AssembleIndex(list, annotations, bd.form.docker)
 	if err != nil {
 		return err
 	}
+	desc.Annotations = entry
 	if _, err := bd.putBytes(raw); err != nil {
 		return err
 	}

@@ -124,7 +124,7 @@ func whatFlags() []flagSpec {
 		{name: "secret", kind: kindList, arg: "id=ID[,src=FILE|env=VAR]", text: "secret for RUN --mount=type=secret"},
 		{name: "ssh", kind: kindList, arg: "ID[=SOCKET]", text: "SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)"},
 		{name: "label", kind: kindList, arg: "KEY=VALUE", text: "label of the image"},
-		{name: "annotation", kind: kindList, arg: "[TYPE:]KEY=VALUE", text: "annotation of the manifest, or of what TYPE says: manifest, manifest-descriptor"},
+		{name: "annotation", kind: kindList, arg: "[TYPE:]KEY=VALUE", text: "annotation of the manifest, or of what TYPE[PLATFORM] says: manifest, manifest-descriptor, index, index-descriptor"},
 		{name: "squash", kind: kindBool, text: "make one layer of those that this build adds"},
 		{name: "squash-all", kind: kindBool, text: "make one layer of those and the base image's"},
 		{name: "layer-xattrs", kind: kindString, arg: "KIND", text: "extended attributes in layers beside security.capability: none (default) or user"},
