@@ -29,7 +29,6 @@ type faultWorld struct {
 
 func newFaultWorld(t *testing.T) *faultWorld {
 	t.Helper()
-	needInjection(t)
 	w := newWorld(t, baseDockerfile, map[string]string{"data": "1", "tree/a": "a", "tree/b": "b"})
 	base := filepath.Join(w.work, "base")
 	w.build("--source-date-epoch", "86400", "-o", "type=oci,tar=false,dest="+base)
@@ -205,12 +204,17 @@ func TestHostileF11_ADiskThatFailsAtAnyCall(t *testing.T) {
 	f.sweepErrors(names, func(c call) bool { return strings.HasPrefix(c.path, f.below+"/") }, 3, unix.EIO, "input/output error")
 }
 
-// A layer whose note cannot be read is not called missing.
+// TestHostileF11_TheCauseIsTold: a layer whose note cannot be read is not called missing.
 func TestHostileF11_TheCauseIsTold(t *testing.T) {
 	f := newFaultWorld(t)
-	o, hit := f.disturb([]string{"read"}, func(c call) bool { return strings.HasSuffix(c.path, "/meta") }, 1, func(int) answer { return answer{errno: unix.EIO} })
-	if hit == "" || o.code != 0 && !strings.Contains(o.stderr, "input/output error") {
-		t.Errorf("%s: exit code %d\n%s", hit, o.code, o.stderr)
+	o := f.runInjected(f.command(append(f.args, f.dir)...), []string{"read"}, func(c call) answer {
+		if strings.HasSuffix(c.path, "/meta") {
+			return answer{errno: unix.EIO}
+		}
+		return answer{}
+	})
+	if o.code != 3 || !strings.Contains(o.stderr, "input/output error") {
+		t.Errorf("exit code %d\n%s", o.code, o.stderr)
 	}
-	f.recovered(hit)
+	f.recovered("unreadable notes")
 }

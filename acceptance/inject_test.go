@@ -91,6 +91,10 @@ func (w *world) runInjected(cmd *exec.Cmd, names []string, decide func(call) ans
 		served <- serveCalls(pair[0], decide)
 	}()
 	o := w.runThen(cmd, func() { _ = theirs.Close() })
+	if strings.HasPrefix(o.stderr, "inject:") {
+		<-served
+		w.t.Skip("needs seccomp's user notification (Linux 5.19): ", o.stderr)
+	}
 	select {
 	case err := <-served:
 		if err != nil {
@@ -275,9 +279,5 @@ func becomeInjected(numbers string) error {
 // needInjection skips where the kernel has no user notification, or somebody else listens already.
 func needInjection(t *testing.T) {
 	t.Helper()
-	w := newWorld(t, "FROM scratch\n", nil)
-	o := w.runInjected(exec.Command(binary, "version"), []string{"fsync"}, func(call) answer { return answer{} })
-	if strings.HasPrefix(o.stderr, "inject:") {
-		t.Skip("needs seccomp's user notification (Linux 5.19): ", o.stderr)
-	}
+	newWorld(t, "FROM scratch\n", nil).runInjected(exec.Command(binary, "version"), []string{"fsync"}, func(call) answer { return answer{} })
 }

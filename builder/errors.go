@@ -138,7 +138,7 @@ func categoryOf(err error, fallback Category) Category {
 
 // isEnvironment knows the errors that are the machine's whatever was being done.
 func isEnvironment(err error) bool {
-	for _, errno := range []syscall.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+	for _, errno := range []syscall.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOLCK} {
 		if errors.Is(err, errno) {
 			return true
 		}

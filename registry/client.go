@@ -257,10 +257,10 @@ func (c *Client) resolveAt(ctx context.Context, rf Reference, s hostconf.Server)
 		if d := m.GetDescriptor(); d.Size > 0 && d.MediaType != "" && checkDigest(d.Digest) == nil && (rf.Digest == "" || d.Digest == rf.Digest) {
 			return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, nil
 		}
-	} else if s := cl.lastStatus(); cl.ctx.Err() != nil || s == http.StatusNotFound || s == http.StatusUnauthorized || s == http.StatusForbidden || s == http.StatusTooManyRequests {
+	} else if s := cl.lastStatus(); cl.ctx.Err() != nil || s == 0 || s == http.StatusNotFound || s == http.StatusUnauthorized || s == http.StatusForbidden || s == http.StatusTooManyRequests {
 		return ocispec.Descriptor{}, cl.fail(ctx, err)
 	}
-	// No usable header, or no HEAD: the document itself tells.
+	// No usable header, or no HEAD: the document itself tells. Status 0 was no answer at all, after several tries.
 	b, mediaType, err := cl.getManifest(rf.Digest)
 	if err != nil {
 		return ocispec.Descriptor{}, cl.fail(ctx, err)

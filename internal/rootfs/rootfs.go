@@ -121,7 +121,8 @@ func (r *Root) openWalking(rel string, flags int) (int, error) {
 	if flags&unix.O_PATH != 0 {
 		return unix.FcntlInt(handle.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	}
-	f, err := pathrs.Reopen(handle, flags)
+	// It is opened again by a link of procfs. What the flag forbids to follow cannot be there any more: this is the root itself.
+	f, err := pathrs.Reopen(handle, flags&^unix.O_NOFOLLOW)
 	if err != nil {
 		return -1, errnoOf(err)
 	}

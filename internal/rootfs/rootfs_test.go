@@ -51,6 +51,19 @@ func write(t *testing.T, name, data string) {
 	}
 }
 
+func TestOpen_TheRootItselfWithoutFollowing(t *testing.T) {
+	both(t, func(t *testing.T, r *Root, _ string) {
+		for _, p := range []string{"/", ".", "etc"} {
+			f, err := r.Open(p, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+			if err != nil {
+				t.Errorf("%s: %v", p, err)
+				continue
+			}
+			f.Close()
+		}
+	})
+}
+
 func TestOpenRegularStaysInside(t *testing.T) {
 	both(t, func(t *testing.T, r *Root, _ string) {
 		for p, want := range map[string]string{
