@@ -182,6 +182,9 @@ func TestHostileF24_PartsOfTheStateRemovedDuringABuild(t *testing.T) {
 	total := f.count(changing, f.mine)
 	parts := []string{"snapshots/layers", "cache", "oci/blobs", "oci/index.json", "snapshots/work", "mounts", "stubs", "."}
 	for i, part := range parts {
+		if !*allFaults && i%2 != 0 {
+			continue
+		}
 		moments := []int{total * (i + 1) / (len(parts) + 1)}
 		if *allFaults {
 			moments = append(moments, total/10, total/2, total*9/10)

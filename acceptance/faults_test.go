@@ -17,7 +17,7 @@ import (
 var allFaults = flag.Bool("faults", false, "inject each fault into each call of a build, not into a sample")
 
 // sampled is how many calls of a sweep a normal run tries.
-const sampled = 7
+const sampled = 4
 
 // faultWorld is a build that does a bit of everything, and the digest that it has undisturbed.
 type faultWorld struct {
