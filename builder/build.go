@@ -41,6 +41,7 @@ type build struct {
 	shared shares                    // of --cache-from and --cache-to
 	lock   *lockFile                 // of --lock; nil for none
 	rec    *recorder                 // of a Build, nil for what only looks
+	shell  debugger                  // of Options.Debug
 	live   *register                 // of a Build, for gobuild ps
 
 	early      *push    // what layers are sent to as soon as they are packed; nil for nothing
@@ -123,6 +124,9 @@ func (bd *build) walk(ctx context.Context) (*Result, error) {
 	if err := bd.runStages(ctx); err != nil {
 		return nil, err
 	}
+	if err := bd.debugged(); err != nil {
+		return nil, err
+	}
 	if err := bd.lock.save(); err != nil {
 		return nil, classify(err, CategoryEnvironment)
 	}
@@ -154,6 +158,9 @@ func (bd *build) prepare(ctx context.Context) error {
 		if err := bd.failOnWarnings(l.plan); err != nil {
 			return err
 		}
+	}
+	if err := bd.findDebugStep(); err != nil {
+		return err
 	}
 	bd.importShares(ctx)
 	if err := bd.beginPush(); err != nil {

@@ -31,6 +31,7 @@ type mountSet struct {
 	sr      *stageRun
 	mounts  []openMount
 	cleanup []func()
+	kinds   map[int]stages.MountType // of the mounts that prepare has added, by place
 }
 
 type openMount struct {
@@ -112,8 +113,9 @@ func number(n *uint32) string {
 
 // prepare turns the mounts into what the sandbox takes.
 func (set *mountSet) prepare(ctx context.Context, spec *sandbox.Spec) error {
+	set.kinds = map[int]stages.MountType{}
 	for i := range set.mounts {
-		m := &set.mounts[i]
+		m, before := &set.mounts[i], len(spec.Mounts)
 		var err error
 		switch m.Type {
 		case stages.MountBind:
@@ -129,6 +131,9 @@ func (set *mountSet) prepare(ctx context.Context, spec *sandbox.Spec) error {
 		}
 		if err != nil {
 			return fmt.Errorf("--mount=type=%s,target=%s: %w", m.Type, m.Target, err)
+		}
+		for ; before < len(spec.Mounts); before++ {
+			set.kinds[before] = m.Type
 		}
 	}
 	return nil

@@ -46,6 +46,8 @@ type Options struct {
 
 	GC GCOptions
 
+	Debug DebugOptions
+
 	// How RUN steps execute.
 	Run RunOptions
 

@@ -90,13 +90,13 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, devices *dev
 	res, err := runner.Run(within, spec)
 	log.flush()
 	if errors.Is(err, errStepTimeout) {
-		return usageOf{}, sr.timeoutError(step, log)
+		return usageOf{}, sr.withShell(sr.timeoutError(step, log), sr.debugFailed(ctx, spec, mounts, work))
 	}
 	if err != nil {
 		return usageOf{}, err
 	}
 	if res.ExitCode != 0 || res.OOMKilled {
-		return usageOf{}, sr.runError(step, res, log)
+		return usageOf{}, sr.withShell(sr.runError(step, res, log), sr.debugFailed(ctx, spec, mounts, work))
 	}
 	return usageOfResult(&res), mounts.unchanged(ctx)
 }
@@ -188,6 +188,9 @@ func (sr *stageRun) runError(step *stages.Step, res sandbox.Result, log *stepLog
 	}
 	if e.Hint == "" {
 		e.Hint = commandHint(step, res, e.Tail)
+	}
+	if e.Hint == "" && !sr.opt.Debug.wanted() {
+		e.Hint = "gobuild debug with the same arguments opens a shell where it failed"
 	}
 	e.Step = sr.info(step)
 	return sr.src.locate(e, step.Pos)

@@ -35,12 +35,13 @@ type RunningBuild struct {
 
 // RunningStep is a step that is being done.
 type RunningStep struct {
-	Stage  string    `json:"stage"`
-	Number int       `json:"number"`
-	Total  int       `json:"total"`
-	Line   int       `json:"line"`
-	Text   string    `json:"text"`
-	Begun  time.Time `json:"begun"`
+	Stage    string    `json:"stage"`
+	Number   int       `json:"number"`
+	Total    int       `json:"total"`
+	Line     int       `json:"line"`
+	Platform string    `json:"platform,omitempty"` // where the build is for several
+	Text     string    `json:"text"`
+	Begun    time.Time `json:"begun"`
 
 	// Of a RUN whose command has begun.
 	Pid        int               `json:"pid,omitempty"` // of its init
@@ -142,7 +143,7 @@ func (r *register) step(info *StepInfo) (done func()) {
 	defer r.mu.Unlock()
 	text := r.mask(info.Text)
 	r.build.Steps = append(r.build.Steps, RunningStep{
-		Stage: info.Stage, Number: info.Number, Total: info.Total, Line: info.Line, Text: text[:min(len(text), maxRunningText)], Begun: r.now().UTC(),
+		Stage: info.Stage, Number: info.Number, Total: info.Total, Line: info.Line, Platform: info.Platform, Text: text[:min(len(text), maxRunningText)], Begun: r.now().UTC(),
 	})
 	r.write()
 	return func() {
@@ -154,7 +155,7 @@ func (r *register) step(info *StepInfo) (done func()) {
 }
 
 func (s *RunningStep) is(info *StepInfo) bool {
-	return s.Stage == info.Stage && s.Number == info.Number
+	return s.Stage == info.Stage && s.Number == info.Number && s.Line == info.Line && s.Platform == info.Platform
 }
 
 // started notes the process of a RUN.

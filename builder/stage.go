@@ -73,6 +73,9 @@ func (sr *stageRun) base(ctx context.Context) (state, error) {
 
 func (bd *build) baseOf(src stages.Source) *base { return bd.bases[src.Image] }
 
+// seedSlot is the slot of what a stage starts from, where that is a folder.
+const seedSlot = "seed"
+
 // seed makes the root file system of FROM a folder: what `COPY . /` on scratch would give.
 func (sr *stageRun) seed(ctx context.Context, src stages.Source) (state, error) {
 	name := seedName(src)
@@ -80,7 +83,7 @@ func (sr *stageRun) seed(ctx context.Context, src stages.Source) (state, error) 
 		Pos: sr.stage.Pos, Text: "FROM " + name,
 		Copy: &stages.Copy{From: stages.Source{Kind: stages.SourceContext, Name: name}, Paths: []string{"/"}, Dest: "/"},
 	}
-	out, err := sr.do(ctx, emptyState, step, "seed")
+	out, err := sr.do(ctx, emptyState, step, seedSlot)
 	if err != nil {
 		return state{}, err
 	}
@@ -204,6 +207,9 @@ type stepRecord struct {
 
 // do is attempt, once more if a file of the context changed meanwhile (HOSTILE H-13): the key is then another.
 func (sr *stageRun) do(ctx context.Context, s state, step *stages.Step, slot string) (outcome, error) {
+	if sr.opt.Debug.Step != "" && slot != seedSlot && sr.debugsAt(sr.stage, step) {
+		return outcome{}, sr.debugBefore(ctx, s, step)
+	}
 	out, err := sr.attempt(ctx, s, step, slot)
 	if errors.Is(err, buildcontext.ErrChanged) {
 		out, err = sr.attempt(ctx, s, step, slot)

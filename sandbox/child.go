@@ -282,7 +282,12 @@ func (c *child) forkCommand(cmd *command) forked {
 	if p.Insecure {
 		sys.AmbientCaps = p.Caps.ambient() // a command with USER keeps them too
 	}
-	pid, err := syscall.ForkExec(cmd.path, cmd.args, &syscall.ProcAttr{Env: cmd.env, Files: []uintptr{uintptr(cmd.stdin), 1, 2}, Sys: sys})
+	files := []uintptr{uintptr(cmd.stdin), 1, 2}
+	if cmd.terminal {
+		files[1], files[2] = files[0], files[0]
+		sys.Setctty, sys.Ctty = true, 0 // a number in the command
+	}
+	pid, err := syscall.ForkExec(cmd.path, cmd.args, &syscall.ProcAttr{Env: cmd.env, Files: files, Sys: sys})
 	if err != nil {
 		return forked{0, execError{err}}
 	}
@@ -363,7 +368,11 @@ func (c *child) confineAs(u passwd.User) error {
 // setInherited sets what the command inherits from this process.
 func (c *child) setInherited(cmd *command) error {
 	unix.Umask(0o022)
-	for fd := 1; fd <= 2; fd++ {
+	outputs := []int{1, 2}
+	if cmd.terminal {
+		outputs = append(outputs, cmd.stdin)
+	}
+	for _, fd := range outputs {
 		// So that a command with USER can open /dev/stdout.
 		if err := unix.Fchown(fd, int(cmd.user.UID), int(cmd.user.GID)); err != nil && !errors.Is(err, unix.EINVAL) {
 			return setupError("give output to user", "", err)

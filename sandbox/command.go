@@ -23,6 +23,7 @@ type command struct {
 	args, env []string
 	user      passwd.User
 	stdin     int
+	terminal  bool // which stdin is, and is for the other streams too
 	failure   ExecFailure
 	text      string
 }
@@ -31,7 +32,7 @@ type command struct {
 func (c *child) resolveCommand() (*command, error) {
 	cmd := &command{args: toStrings(c.step.Args), stdin: c.null}
 	if i := c.step.Stdin; i > 0 && i < len(c.fds) {
-		cmd.stdin = c.fds[i]
+		cmd.stdin, cmd.terminal = c.fds[i], c.step.Terminal
 	}
 	user := string(c.step.User)
 	var err error

@@ -211,7 +211,10 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 	step, fds, err := r.frame(&s)
 	defer func() { closeAll(fds) }()
 	var stdin *inputPump
-	if err == nil && s.Stdin != nil {
+	if err == nil && s.Terminal != nil {
+		step.Terminal, step.Stdin = true, len(fds)
+		fds, err = appendDup(fds, s.Terminal)
+	} else if err == nil && s.Stdin != nil {
 		stdin, err = newInputPump(s.Stdin)
 		if err == nil {
 			step.Stdin = len(fds)
@@ -235,6 +238,18 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 	}
 	r.refill()
 	return r.drive(ctx, p, &s, stdin)
+}
+
+// appendDup adds a copy of a file's descriptor, which is closed with the others.
+func appendDup(fds []int, f *os.File) ([]int, error) {
+	err := withFD(f, func(fd int) error {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err == nil {
+			fds = append(fds, dup)
+		}
+		return err
+	})
+	return fds, inContext("give terminal to step", err)
 }
 
 func (r *Runner) send(p *process, step *stepFrame, fds []int) error {

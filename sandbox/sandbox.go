@@ -55,6 +55,7 @@ type Spec struct {
 	Limits   Limits
 	Privileges
 
+	Terminal       *os.File  // a terminal that is the command's controlling one, and all three streams; nil: what follows
 	Stdin          io.Reader // nil is /dev/null
 	Stdout, Stderr io.Writer // each is written by one goroutine; nil discards
 	SecretEnv      []string  // K=V, appended last, never shown

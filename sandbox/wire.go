@@ -31,8 +31,9 @@ type prepFrame struct {
 type cgroupDir struct{ Name, Path string }
 
 type stepFrame struct {
-	FDs          int // how many descriptors follow; the first is the root's mount
-	Stdin        int // index of one of them, or -1
+	FDs          int  // how many descriptors follow; the first is the root's mount
+	Stdin        int  // index of one of them, or -1
+	Terminal     bool // Stdin is a terminal for all three streams
 	Args, Env    [][]byte
 	SecretEnv    [][]byte
 	Dir, User    []byte

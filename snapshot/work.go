@@ -28,6 +28,7 @@ type Work struct {
 	home  string   // host path of work/<random>
 	lock  *os.File // the home directory, held by flock while this process lives
 	stack []ID     // bottom first, folded
+	under string   // the upper directory of another Work, above stack; "" for most
 	root  *rootfs.Root
 	works int  // overlay work directories made
 	fresh bool // the last of them is unused
@@ -60,6 +61,32 @@ func (s *Store) newWork(stack []ID) (*Work, error) {
 		return nil, errors.Join(err, w.Discard())
 	}
 	return w, nil
+}
+
+// Above begins a layer above one in the making, whose view nobody may write to meanwhile: to look at what is there, and to try
+// things. It cannot be committed, and is discarded first.
+func (w *Work) Above() (*Work, error) {
+	if err := w.closeView(); err != nil {
+		return nil, err
+	}
+	home, lock, err := w.store.scratch()
+	if err != nil {
+		return nil, fmt.Errorf("new layer: %w", err)
+	}
+	above := &Work{store: w.store, home: home, lock: lock, stack: w.stack, under: w.upper()}
+	if err := errors.Join(above.makeUpper(), above.makeWorkDir()); err != nil {
+		return nil, fmt.Errorf("new layer: %w", errors.Join(err, above.Discard()))
+	}
+	return above, nil
+}
+
+// lower are the directories below the layer, topmost first.
+func (w *Work) lower() []string {
+	dirs := w.store.topmostFirst(w.stack)
+	if w.under != "" {
+		dirs = append([]string{w.under}, dirs...)
+	}
+	return dirs
 }
 
 // scratch makes a directory in the work directory and locks it, so that no Sweep takes it.
@@ -108,10 +135,11 @@ func (w *Work) makeUpper() error {
 		return err
 	}
 	defer upper.Close() // nothing is written through it but attributes
-	if len(w.stack) == 0 {
+	lower := w.lower()
+	if len(lower) == 0 {
 		return upper.Chmod(0o755) // by descriptor: the umask does not matter
 	}
-	below, err := openDir(w.store.Dir(w.stack[len(w.stack)-1]))
+	below, err := openDir(lower[0])
 	if err != nil {
 		return err
 	}
@@ -140,7 +168,7 @@ func (w *Work) Dirs() (lower []string, upper, work string) {
 		_ = w.makeWorkDir()
 	}
 	w.fresh = false
-	return w.store.topmostFirst(w.stack), w.upper(), w.workDir()
+	return w.lower(), w.upper(), w.workDir()
 }
 
 // Root opens the merged view for writing; later calls give the same. It belongs to the Work, which closes
@@ -149,7 +177,8 @@ func (w *Work) Root() (*rootfs.Root, error) {
 	if w.root != nil {
 		return w.root, nil
 	}
-	if len(w.stack) == 0 {
+	lower := w.lower()
+	if len(lower) == 0 {
 		return w.open(rootfs.Open(w.upper()))
 	}
 	if !w.fresh {
@@ -158,7 +187,7 @@ func (w *Work) Root() (*rootfs.Root, error) {
 		}
 	}
 	w.fresh = false
-	o := w.store.overlayOptions(w.store.topmostFirst(w.stack))
+	o := w.store.overlayOptions(lower)
 	o.upper, o.work = w.upper(), w.workDir()
 	f, err := w.store.mounts.overlay(o)
 	if err != nil {
@@ -224,6 +253,9 @@ func (w *Work) Commit(id ID) error {
 func (w *Work) commit(id ID) error {
 	if w.done {
 		return errors.New("the layer is committed or discarded already")
+	}
+	if w.under != "" {
+		return errors.New("what lies below it is no layer")
 	}
 	if err := id.check(); err != nil {
 		return err

@@ -81,6 +81,9 @@ func (a *app) buildInContext(ctx context.Context, opt builder.Options, args []st
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
+	if err := stdinTaken(&opt, a.flags, a.stdin); err != nil {
+		return nil, err
+	}
 	return a.buildAndLoad(ctx, opt, load)
 }
 

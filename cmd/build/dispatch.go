@@ -26,7 +26,7 @@ type command struct {
 // commands is the table of all commands (FEATURES N9), in the order of the help.
 func commands() []command {
 	return []command{
-		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(),
+		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(), debugCommand(),
 		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), tagCommand(), rmiCommand(),
 		explainCommand(), logsCommand(), psCommand(),
 		pushCommand(), pullCommand(), copyCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
@@ -50,7 +50,6 @@ func missing() map[string]string {
 		"save":   "use gobuild copy store://IMAGE oci-archive://FILE",
 		"load":   "use gobuild copy docker-archive://FILE store://NAME",
 		"report": "use --metadata-file",
-		"debug":  "use gobuild run IMAGE",
 		"record": "use --metadata-file", "executor": "use gobuild build",
 		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
 		"verify": "", "export-mount": "use gobuild cache export-mount", "import-mount": "use gobuild cache import-mount",

@@ -112,7 +112,7 @@ func docBlocks() map[string]string {
 		"flags checking": flagTable(lintFlags()),
 		"flags later":    refusedTable(slices.Concat(laterDockerFlags(), laterBuildahFlags(), laterOwnFlags())),
 	}
-	shared := []string{"build", "plan", "check", "lint", "run"} // their flags are those of the groups above
+	shared := []string{"build", "plan", "check", "lint", "run", "debug"} // their flags are those of the groups above
 	for _, c := range commands() {
 		rows = append(rows, fmt.Sprintf("| `%s` | %s |", strings.TrimSpace(c.name+" "+c.args), sentence(c.short)))
 		if !slices.Contains(shared, c.name) {

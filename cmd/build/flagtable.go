@@ -132,6 +132,8 @@ func whatFlags() []flagSpec {
 		{name: "timestamp", kind: kindString, arg: "TIME", text: "the same as --source-date-epoch"},
 		{name: "ignore-syntax", kind: kindBool, text: "build although a \"# syntax=\" line names another frontend"},
 		{name: "explain", kind: kindString, bare: "text", arg: "FORMAT", text: "say of each step why the cache was used or not: text (default), or json on standard output", decide: explainVerdict},
+		{name: "debug-on-failure", kind: kindBool, text: "open a shell where a RUN failed, as gobuild debug does"},
+		{name: "with-secrets", kind: kindBool, text: "with --debug-on-failure and gobuild debug: the shell has the step's secrets and SSH agents"},
 		{name: "debug", short: "D", kind: kindBool, text: "say where each setting came from"},
 	}
 }

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"debug/elf"
+	"fmt"
+	"io"
+
+	"gobuild/builder"
+	"gobuild/ui"
+)
+
+func debugCommand() command {
+	return command{
+		name: "debug", group: "Building", args: "CONTEXT", short: "Open a shell where a step failed, or before a step",
+		long: `Build until a RUN fails, and open a shell in its file system as the command left it, with the
+mounts, environment, user, limits and network of the step. With --step, open it before a step instead.
+
+  gobuild debug .                          where the build fails
+  gobuild debug --step 3 .                 before step 3 of the target stage
+  gobuild debug --step builder:3 .         before step 3 of another stage
+  gobuild debug --step :12 .               before the step at line 12 of the Dockerfile
+  gobuild debug . < commands               the shell reads commands instead of a terminal
+
+What is done in the shell is thrown away: nothing of it reaches the cache, a cache mount or an image.
+Before a step other than RUN, the shell is root's, in /. An image without a shell gets a static busybox of
+this machine. It takes the flags of build, and makes no image. The exit code is that of the shell.`,
+		flags: func() []flagSpec {
+			return append([]flagSpec{{name: "step", kind: kindString, arg: "STEP", text: "open the shell before this step: NUMBER, STAGE:NUMBER or :LINE"}}, buildFlags()...)
+		},
+		run: (*app).debug,
+	}
+}
+
+func (a *app) debug(ctx context.Context, args []string) error {
+	if c, err := callWanted(a.flags); err != nil {
+		return err
+	} else if c.method != callBuild {
+		return hint(usagef("gobuild debug does not check"), "use gobuild check")
+	}
+	opt, err := a.buildOptions(a.flags)
+	if err != nil {
+		return err
+	}
+	opt.Tags = nil
+	opt.Debug.Step, opt.Debug.Only = a.flags.str("step"), true
+	if a.flags.given("step") && opt.Debug.Step == "" {
+		return usagef("--step is empty")
+	}
+	opt.Debug.OnFailure = true
+	code, opened := a.fillConsole(&opt)
+	if _, err = a.buildInContext(ctx, opt, args, nil); !*opened || ctx.Err() != nil {
+		return err
+	}
+	if *code != 0 {
+		return &statusError{*code}
+	}
+	return nil
+}
+
+// fillDebug is --debug-on-failure.
+func (a *app) fillDebug(opt *builder.Options, f flags) error {
+	opt.Debug.Secrets = f.is("with-secrets")
+	if !f.is("debug-on-failure") {
+		return nil
+	}
+	opt.Debug.OnFailure = true
+	a.fillConsole(opt)
+	return nil
+}
+
+// fillConsole says where a shell reads and writes. Afterwards the results tell whether one was opened, and how it ended.
+func (a *app) fillConsole(opt *builder.Options) (code *int, opened *bool) {
+	code, opened = new(int), new(bool)
+	opt.Debug.Busybox = staticBusybox()
+	opt.Debug.Console = func(step *builder.StepInfo) (builder.Console, error) {
+		*opened = true
+		place := "failed step"
+		if opt.Debug.Step != "" {
+			place = "step"
+		}
+		a.printer.Notice(fmt.Sprintf("a shell at the %s of line %d, %s; what is done in it is thrown away", place, step.Line, ui.Line(step.Text)))
+		a.printer.Sync()
+		ended := func(exit int) error { *code = exit; return nil }
+		if !isTerminal(a.stdin) {
+			return builder.Console{Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Close: ended}, nil
+		}
+		t, err := openTerminal(a.stdin, a.stdout)
+		if err != nil {
+			return builder.Console{}, environmentf("open a terminal for the shell: %w", err)
+		}
+		return builder.Console{Terminal: t.peer, Close: func(exit int) error { *code = exit; return t.close() }}, nil
+	}
+	return code, opened
+}
+
+// stdinTaken refuses what would read standard input before a shell could.
+func stdinTaken(opt *builder.Options, f flags, in io.Reader) error {
+	if opt.Debug.Console != nil && !isTerminal(in) && (opt.ContextTar != nil || f.str("file") == "-") {
+		return hint(usagef("a shell reads standard input, and so does the build"), "give the context and the Dockerfile as files")
+	}
+	return nil
+}
+
+// staticBusybox is the path of a busybox that runs in any root file system, "" where there is none.
+func staticBusybox() string {
+	for _, path := range []string{"/bin/busybox", "/usr/bin/busybox", "/usr/local/bin/busybox"} {
+		f, err := elf.Open(path)
+		if err != nil {
+			continue
+		}
+		static := true
+		for _, p := range f.Progs {
+			static = static && p.Type != elf.PT_INTERP
+		}
+		_ = f.Close() // read only
+		if static {
+			return path
+		}
+	}
+	return ""
+}
