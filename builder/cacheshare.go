@@ -116,7 +116,7 @@ func (bd *build) importShares(ctx context.Context) {
 // plausible refuses names and digests that would not be ours; bytes are checked when they are fetched and unpacked.
 func (s sharedStep) plausible() bool {
 	return len(s.Record.ID) == 32 && strings.Trim(string(s.Record.ID), "0123456789abcdef") == "" &&
-		s.Layer.Desc.Digest.Validate() == nil && s.Layer.DiffID.Validate() == nil && s.Layer.Desc.Size >= 0
+		(s.Record.As == "" || s.Record.As.Validate() == nil) && s.Layer.Desc.Digest.Validate() == nil && s.Layer.DiffID.Validate() == nil && s.Layer.Desc.Size >= 0
 }
 
 func (bd *build) readShare(ctx context.Context, from CacheShare) (shareIndex, fetcher, error) {
@@ -200,7 +200,7 @@ func (bd *build) adopt(j *job, lineage string) (hit, bool) {
 	if err != nil {
 		bd.notice(fmt.Sprintf("a step of cache %s could not be kept: %v", s.from, err))
 	}
-	return hit{layer: l, from: "imported from " + s.from, took: s.Record.Duration}, true
+	return hit{layer: l, as: s.Record.As, from: "imported from " + s.from, took: s.Record.Duration}, true
 }
 
 // give notes a step of this build for export.

@@ -37,7 +37,8 @@ type Options struct {
 	CacheFrom       []CacheShare
 	CacheTo         []CacheShare
 	Lock            LockOptions
-	Jobs            int // RUNs at once; 0: number of CPUs
+	Cutoff          bool // what follows a step that ran again and left the same files is taken from the cache
+	Jobs            int  // RUNs at once; 0: number of CPUs
 	Secrets         map[string]SecretSource
 	SSH             map[string]string // id -> agent socket
 	Allow           []string          // entitlements

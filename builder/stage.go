@@ -120,6 +120,7 @@ func (ln *lane) stateOf(ctx context.Context, index int) (state, error) {
 type outcome struct {
 	layer    *fsLayer
 	key      digest.Digest
+	as       digest.Digest // what the next step's key says of this one, where it is not key (--cutoff)
 	cached   bool
 	reason   string        // why it was cached, or not
 	miss     miss          // of a step that was not cached
@@ -155,7 +156,7 @@ func (sr *stageRun) step(ctx context.Context, s state, i int) (state, error) {
 	out.duration = sr.cfg.Now().Sub(begun)
 	sr.report(info, out)
 	sr.added = append(sr.added, out.layer)
-	next := s.with(out.layer, out.key)
+	next := s.with(out.layer, cmp.Or(out.as, out.key))
 	if sr.packed {
 		sr.pack.start(out.layer, s.layers)
 	}
@@ -203,6 +204,7 @@ type stepRecord struct {
 	Created  time.Time     `json:"created"`
 	Duration time.Duration `json:"durationNs"`
 	Bytes    int64         `json:"bytes,omitempty"` // of the layer's files
+	As       digest.Digest `json:"as,omitempty"`    // key of the step whose result this is, where it was made for another (--cutoff)
 }
 
 // do is attempt, once more if a file of the context changed meanwhile (HOSTILE H-13): the key is then another.
@@ -227,14 +229,14 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	out = outcome{key: job.key.Digest()}
 	defer func() {
 		if err == nil {
-			sr.give(job.key, stepRecord{ID: out.layer.id, Lineage: lineageOf(s, job), Created: out.layer.created, Bytes: out.layer.bytes}, out.layer)
+			sr.give(job.key, stepRecord{ID: out.layer.id, Lineage: lineageOf(s, job), Created: out.layer.created, Bytes: out.layer.bytes, As: out.as}, out.layer)
 		}
 	}()
 	slot = fmt.Sprintf("%s|%s|%s|%s", sr.project(), sr.slotName(), slot, job.verb)
 	lineage := lineageOf(s, job)
 	hit, why, found := sr.lookup(job, lineage)
 	if found {
-		out.layer, out.saved, out.cached, out.reason = hit.layer, hit.took, true, cmp.Or(hit.from, "same key")
+		out.layer, out.as, out.saved, out.cached, out.reason = hit.layer, hit.as, hit.took, true, cmp.Or(hit.from, "same key")
 		return out, nil
 	}
 	lock, err := sr.cache.Lock(ctx, job.key, sr.waiting("running this step"))
@@ -243,7 +245,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	}
 	defer lock.Release()
 	if hit, _, ok := sr.lookup(job, lineage); ok { // it was being done, and is now
-		out.layer, out.saved, out.cached, out.reason = hit.layer, hit.took, true, "it has just been built"
+		out.layer, out.as, out.saved, out.cached, out.reason = hit.layer, hit.as, hit.took, true, "it has just been built"
 		return out, nil
 	}
 	if out.miss = why; len(why.causes) == 0 {
@@ -259,6 +261,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job *job, slot, lineage string, out outcome) (_ outcome, err error) {
 	begun := sr.cfg.Now()
 	defer sr.live.step(stepOf(ctx))()
+	former := sr.formerResult(step, job, slot, lineage)
 	sr.warmSandbox(step)
 	sr.syncOnce(ctx)
 	below := s
@@ -279,6 +282,9 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	rec := stepRecord{ID: newID(), Lineage: lineage, Created: sr.createdNow(), Duration: sr.cfg.Now().Sub(begun)}
 	if rec.Bytes, err = work.Size(); err != nil {
 		return out, err
+	}
+	if former != nil && sr.sameFiles(ctx, below, work, rec, former.rec) {
+		return sr.cutOff(ctx, job, slot, former, out)
 	}
 	if _, err := sr.hasLayer(rec.ID); err != nil {
 		return out, err
@@ -305,6 +311,7 @@ func lineageOf(s state, job *job) string {
 // hit is a step that need not run.
 type hit struct {
 	layer *fsLayer
+	as    digest.Digest // as in stepRecord
 	from  string        // the shared cache it comes from, "" for the own one
 	took  time.Duration // when it ran
 }
@@ -337,7 +344,7 @@ func (sr *stageRun) lookupLocal(job *job, lineage string) (hit, miss, bool) {
 	if rec.Lineage != lineage {
 		return hit{}, sr.after(missOf("upon", "a step before it was built again")), false
 	}
-	h := hit{layer: &fsLayer{id: rec.ID, created: rec.Created, bytes: rec.Bytes, alone: job.alone}, took: rec.Duration}
+	h := hit{layer: &fsLayer{id: rec.ID, created: rec.Created, bytes: rec.Bytes, alone: job.alone}, as: rec.As, took: rec.Duration}
 	if ok, err := sr.hasLayer(rec.ID); ok && err == nil {
 		return h, miss{}, true
 	}

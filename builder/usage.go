@@ -46,7 +46,7 @@ const (
 type contentsOf struct {
 	rows    []Usage
 	records map[string][]cache.Key        // by the id of the row that goes with them
-	steps   map[snapshot.ID]stepUse       // directories that a step record names
+	steps   map[snapshot.ID][]stepUse     // directories that step records name: several after a cut-off
 	layers  map[digest.Digest][]cache.Key // blobs that a layer record names
 	refs    []refUse                      // what base image names meant
 	derived []recordUse                   // records that can be computed again, or only name what may be gone
@@ -83,7 +83,7 @@ func (b *Builder) DiskUsage(ctx context.Context) ([]Usage, error) {
 
 func (b *Builder) inventory(ctx context.Context) (*contentsOf, error) {
 	c := &contentsOf{
-		records: map[string][]cache.Key{}, steps: map[snapshot.ID]stepUse{}, layers: map[digest.Digest][]cache.Key{}, tagged: map[digest.Digest]bool{},
+		records: map[string][]cache.Key{}, steps: map[snapshot.ID][]stepUse{}, layers: map[digest.Digest][]cache.Key{}, tagged: map[digest.Digest]bool{},
 		used: map[digest.Digest]time.Time{},
 	}
 	for _, part := range []func(context.Context, *contentsOf) error{b.addTagged, b.addRecords, b.addSnapshots, b.addBlobs, b.addCacheMounts, b.addStatCaches} {
@@ -107,7 +107,7 @@ func (b *Builder) addRecords(ctx context.Context, c *contentsOf) error {
 		case "run", "copy", "workdir":
 			var r stepRecord
 			if json.Unmarshal(rec.Payload, &r) == nil {
-				c.steps[r.ID] = stepUse{rec.Key, rec.Slot, used}
+				c.steps[r.ID] = append(c.steps[r.ID], stepUse{rec.Key, rec.Slot, used})
 			}
 		case "layer":
 			var r layerRecord
@@ -121,7 +121,7 @@ func (b *Builder) addRecords(ctx context.Context, c *contentsOf) error {
 				c.layers[r.Digest] = append(c.layers[r.Digest], rec.Key)
 				c.use(r.Digest, used)
 			}
-		case "content", "image":
+		case "content", "image", "fingerprint":
 			c.derived = append(c.derived, recordUse{rec.Key, used})
 		case "ref":
 			var r refRecord
@@ -201,7 +201,7 @@ func (b *Builder) addSnapshots(ctx context.Context, c *contentsOf) error {
 			return err
 		}
 		row := Usage{Type: usageRegular, ID: string(id), Size: size, Reclaimable: true, LastUsed: info.Used, Description: "layer of a base image"}
-		if use, ok := c.steps[id]; ok {
+		for _, use := range c.steps[id] {
 			row.Description = describeSlot(use.slot)
 			if use.used.After(row.LastUsed) {
 				row.LastUsed = use.used

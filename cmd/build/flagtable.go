@@ -118,6 +118,7 @@ func whatFlags() []flagSpec {
 		{name: "locked", kind: kindBool, text: "end with status 2 where one of them is not what the file of --lock says (default gobuild.lock)"},
 		{name: "no-cache", kind: kindBool, text: "run every step, whatever the cache holds"},
 		{name: "no-cache-filter", kind: kindList, arg: "STAGE", text: "run every step of these stages"},
+		{name: "cutoff", kind: kindBool, text: "where a step that ran again left the same files as before, take the steps behind it from the cache"},
 		{name: "cache-from", kind: kindList, arg: "REF|type=registry,ref=REF|type=local,src=DIR", text: "take steps from a cache that other machines fill"},
 		{name: "cache-to", kind: kindList, arg: "REF|type=...[,mode=max]", text: "put this build's steps there: those of the image, or with mode=max of all stages"},
 		{name: "jobs", kind: kindString, arg: "N", text: "RUN steps at a time (default the number of CPUs)"},

@@ -23,6 +23,7 @@ func (a *app) buildOptions(f flags) (builder.Options, error) {
 		Target:        f.str("target"),
 		NoCache:       f.is("no-cache"),
 		NoCacheFilter: splitLists(f.list("no-cache-filter")),
+		Cutoff:        f.is("cutoff"),
 		IgnoreSyntax:  f.is("ignore-syntax"),
 		Explain:       explained(f),
 		Arguments:     maskArguments(a.args),
