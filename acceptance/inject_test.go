@@ -87,10 +87,10 @@ func (w *world) runInjected(cmd *exec.Cmd, names []string, decide func(call) ans
 	cmd.Env = append(cmd.Environ(), injectEnv+"="+strings.Join(numbers, " "))
 	cmd.ExtraFiles = []*os.File{theirs}
 	served := make(chan error, 1)
-	go func() {
-		served <- serveCalls(pair[0], decide)
-	}()
-	o := w.runThen(cmd, func() { _ = theirs.Close() })
+	o := w.runThen(cmd, func() {
+		_ = theirs.Close()
+		go func() { served <- serveCalls(pair[0], decide) }() // only now: decide may look at the process
+	})
 	if strings.HasPrefix(o.stderr, "inject:") {
 		<-served
 		w.t.Skip("needs seccomp's user notification (Linux 5.19): ", o.stderr)
