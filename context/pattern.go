@@ -200,7 +200,7 @@ func (p *pattern) classify(tokens []token) {
 		p.kind, p.lit = matchSuffix, tokens[2].text
 	}
 	if p.kind == matchExpr && !utf8.ValidString(p.text) {
-		p.head, p.tail = "", "" // an invalid byte stands for any invalid byte there
+		p.head, p.tail, p.tree = "", "", true // an invalid byte stands for any invalid byte there
 		return
 	}
 	p.part = literalComponent(p.text)

@@ -62,6 +62,9 @@ func (a *app) debug(ctx context.Context, args []string) error {
 func (a *app) fillDebug(opt *builder.Options, f flags) error {
 	opt.Debug.Secrets = f.is("with-secrets")
 	if !f.is("debug-on-failure") {
+		if f["step"] == nil && opt.Debug.Secrets { // gobuild debug, which has --step, opens a shell in any case
+			return usagef("--with-secrets is for the shell of --debug-on-failure")
+		}
 		return nil
 	}
 	opt.Debug.OnFailure = true
