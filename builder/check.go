@@ -35,14 +35,11 @@ type CheckResult struct {
 // stages, or of those that Options.Target needs. Base images whose configuration cannot be had are a notice. An error in the
 // Dockerfile is part of the result; the error returned is about everything else.
 func (b *Builder) Check(ctx context.Context, opt Options) (*CheckResult, error) {
-	bd := b.newBuild(opt)
-	defer b.during(bd.em)()
-	defer bd.close()
-	leave, err := b.enter(ctx)
+	bd, end, err := b.begin(ctx, opt)
 	if err != nil {
-		return nil, classify(err, CategoryEnvironment)
+		return nil, err
 	}
-	defer leave()
+	defer end()
 	if err = bd.readInputs(ctx); err != nil {
 		return nil, err
 	}

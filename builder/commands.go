@@ -31,16 +31,30 @@ func (b *Builder) enter(ctx context.Context) (leave func(), err error) {
 	return func() { _ = lock.Release() }, nil // the kernel drops it when the process ends
 }
 
-// Plan parses and plans without building; bases are resolved as Build would.
-func (b *Builder) Plan(ctx context.Context, opt Options) (*stages.Plan, error) {
-	bd := b.newBuild(opt)
-	defer b.during(bd.em)()
-	defer bd.close()
+// begin makes a build that is not run, and enters the state directory; end leaves it.
+func (b *Builder) begin(ctx context.Context, opt Options) (bd *build, end func(), err error) {
+	bd = b.newBuild(opt)
+	still := b.during(bd.em)
 	leave, err := b.enter(ctx)
 	if err != nil {
-		return nil, classify(err, CategoryEnvironment)
+		bd.close()
+		still()
+		return nil, nil, classify(err, CategoryEnvironment)
 	}
-	defer leave()
+	return bd, func() {
+		leave()
+		bd.close()
+		still()
+	}, nil
+}
+
+// Plan parses and plans without building; bases are resolved as Build would.
+func (b *Builder) Plan(ctx context.Context, opt Options) (*stages.Plan, error) {
+	bd, end, err := b.begin(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	if err := bd.prepare(ctx); err != nil {
 		return nil, classify(err, CategoryEnvironment)
 	}

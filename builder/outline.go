@@ -27,14 +27,11 @@ type Outline struct {
 // Outline reads a Dockerfile without building. Base images whose configuration
 // cannot be had are a notice, as with Check.
 func (b *Builder) Outline(ctx context.Context, opt Options) (*Outline, error) {
-	bd := b.newBuild(opt)
-	defer b.during(bd.em)()
-	defer bd.close()
-	leave, err := b.enter(ctx)
+	bd, end, err := b.begin(ctx, opt)
 	if err != nil {
-		return nil, classify(err, CategoryEnvironment)
+		return nil, err
 	}
-	defer leave()
+	defer end()
 	if err := bd.readInputs(ctx); err != nil {
 		return nil, err
 	}
@@ -69,14 +66,11 @@ func (bd *build) outline(ctx context.Context) (*Outline, error) {
 
 // Targets reads the names and descriptions of a Dockerfile's stages; nothing is planned.
 func (b *Builder) Targets(ctx context.Context, opt Options) (*Outline, error) {
-	bd := b.newBuild(opt)
-	defer b.during(bd.em)()
-	defer bd.close()
-	leave, err := b.enter(ctx)
+	bd, end, err := b.begin(ctx, opt)
 	if err != nil {
-		return nil, classify(err, CategoryEnvironment)
+		return nil, err
 	}
-	defer leave()
+	defer end()
 	if err := bd.readInputs(ctx); err != nil {
 		return nil, err
 	}

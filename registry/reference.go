@@ -67,13 +67,4 @@ func (r Reference) Familiar() string {
 	return p + r.suffix()
 }
 
-func (r Reference) suffix() string {
-	s := ""
-	if r.Tag != "" {
-		s = ":" + r.Tag
-	}
-	if r.Digest != "" {
-		s += "@" + r.Digest.String()
-	}
-	return s
-}
+func (r Reference) suffix() string { return imageref.Ref{Tag: r.Tag, Digest: r.Digest}.Suffix() }

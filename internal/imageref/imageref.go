@@ -82,7 +82,7 @@ func splitDomain(s string) (domain, rest string) {
 func (r Ref) Name() string { return r.Domain + "/" + r.Path }
 
 // String is the name in full.
-func (r Ref) String() string { return r.Name() + r.suffix() }
+func (r Ref) String() string { return r.Name() + r.Suffix() }
 
 // FamiliarName is Name as a person would type it.
 func (r Ref) FamiliarName() string {
@@ -96,7 +96,7 @@ func (r Ref) FamiliarName() string {
 }
 
 // Familiar is String as a person would type it.
-func (r Ref) Familiar() string { return r.FamiliarName() + r.suffix() }
+func (r Ref) Familiar() string { return r.FamiliarName() + r.Suffix() }
 
 // WithTag is the reference with the tag latest, if it has neither tag nor digest.
 func (r Ref) WithTag() Ref {
@@ -106,7 +106,8 @@ func (r Ref) WithTag() Ref {
 	return r
 }
 
-func (r Ref) suffix() string {
+// Suffix is :tag@digest, as far as they are there.
+func (r Ref) Suffix() string {
 	s := ""
 	if r.Tag != "" {
 		s = ":" + r.Tag
