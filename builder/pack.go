@@ -63,7 +63,7 @@ func (bd *build) markPacked() {
 			sr.packed = true
 		}
 	}
-	if !bd.needsImage() || bd.squashed() {
+	if !bd.needsImage() || bd.squashed() && len(bd.opt.CacheTo) == 0 {
 		return
 	}
 	for _, ln := range bd.lanes {

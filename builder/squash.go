@@ -20,7 +20,7 @@ const (
 	SquashAll = "all" // those of the base image too
 )
 
-// squashed says whether the image's new layers are made by squash: then no step's own layer is wanted, unless a cache gets it.
+// squashed says whether the image's new layers are made by squash: then no step's own layer is wanted, unless a cache gets it (markPacked).
 func (bd *build) squashed() bool { return bd.opt.Squash != "" && bd.needsImage() }
 
 // squash makes one layer of the new ones, or of all: what the file system has that the base's lacks (FEATURES H17). It is

@@ -66,3 +66,25 @@ func (p *project) lastManifest() string {
 	}
 	return res.Manifest.Digest.String()
 }
+
+func TestH17_ASquashedBuildFillsACacheToo(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "cache")
+	p := newProject(t, "FROM scratch\nCOPY a /a\nCOPY a /b\n", map[string]string{"a": "1"})
+	p.opt.Squash = SquashNew
+	p.opt.CacheTo = []CacheShare{{Type: "local", Dir: dir}}
+	if _, err := p.build(); err != nil {
+		t.Fatal(err)
+	}
+	q := newProject(t, p.dockerfile, map[string]string{"a": "1"})
+	q.opt.CacheFrom = []CacheShare{{Type: "local", Dir: dir}}
+	res, err := q.build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range res.Steps {
+		if !s.Cached {
+			t.Errorf("%s ran again", s.Text)
+		}
+	}
+}

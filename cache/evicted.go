@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -52,7 +51,7 @@ func (s *Store) appendEvicted(lines []byte) error {
 	if err = errors.Join(err, serr, f.Close()); err != nil || st.Size() < evictedBytes {
 		return err
 	}
-	data, err := s.readEvicted()
+	data, err := readTail(s.evicted, evictedBytes)
 	if err != nil {
 		return err
 	}
@@ -60,26 +59,9 @@ func (s *Store) appendEvicted(lines []byte) error {
 	return atomicfile.Write(s.evicted, newer, atomicfile.Options{})
 }
 
-// readEvicted reads the list's tail, should it have grown past its bound in between.
-func (s *Store) readEvicted() ([]byte, error) {
-	f, err := openSlot(s.evicted, unix.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(io.NewSectionReader(f, max(0, st.Size()-2*evictedBytes), 2*evictedBytes))
-}
-
 // Evicted tells of each of these keys whether and when it was last removed. It reads one list of bounded length.
 func (s *Store) Evicted(keys ...digest.Digest) (map[digest.Digest]Eviction, error) {
-	data, err := s.readEvicted()
+	data, err := readTail(s.evicted, evictedBytes)
 	if err != nil {
 		return nil, fmt.Errorf("look for what was removed: %w", err)
 	}

@@ -108,8 +108,9 @@ func (s *Store) recent(slot string) ([]digest.Digest, error) {
 	return recentOf(fanOut(s.slots, hashName(slot)))
 }
 
-// recentOf lists the last keys in a slot file, newest first, each once. Lines that are no digest are passed over.
-func recentOf(path string) ([]digest.Digest, error) {
+// readTail reads the end of a list, twice its bound: only that matters, should it have grown past the bound. A list that is not
+// there is empty.
+func readTail(path string, bound int64) ([]byte, error) {
 	f, err := openSlot(path, unix.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -122,8 +123,12 @@ func recentOf(path string) ([]digest.Digest, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Only the tail matters, should the list have grown past its bound in between.
-	data, err := io.ReadAll(io.NewSectionReader(f, max(0, st.Size()-2*slotBytes), 2*slotBytes))
+	return io.ReadAll(io.NewSectionReader(f, max(0, st.Size()-2*bound), 2*bound))
+}
+
+// recentOf lists the last keys in a slot file, newest first, each once. Lines that are no digest are passed over.
+func recentOf(path string) ([]digest.Digest, error) {
+	data, err := readTail(path, slotBytes)
 	if err != nil {
 		return nil, err
 	}
