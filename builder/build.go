@@ -32,6 +32,7 @@ type build struct {
 	jobs     chan struct{} // one slot a RUN
 	pack     *packer
 	fetching flights
+	asDirs   sync.Map // snapshot.ID of each layer that is a directory, and held
 	form     layerForm
 
 	background sync.WaitGroup // what close waits for

@@ -76,8 +76,13 @@ type register struct {
 
 	mu     sync.Mutex
 	build  RunningBuild
+	soon   *time.Timer // to write what has changed; nil: nothing has
+	closed bool
 	broken bool
 }
+
+// showDelay is how long a change may wait to be written: what is over sooner, such as a build that finds all in its cache, costs no write.
+const showDelay = 50 * time.Millisecond
 
 // newRegister makes the build visible to others. A build does not fail because that cannot be done: nil then does nothing.
 func newRegister(ctx context.Context, bd *build) *register {
@@ -98,7 +103,7 @@ func newRegister(ctx context.Context, bd *build) *register {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.write()
+	r.changed()
 	return r
 }
 
@@ -108,9 +113,19 @@ func (r *register) fail(err error) {
 	r.notice("this build is not shown by gobuild ps: " + err.Error())
 }
 
-// write replaces the file; r.mu is held. After an error no more is tried: it would come with each step.
+// changed has the file written soon; r.mu is held.
+func (r *register) changed() {
+	if r.soon == nil {
+		r.soon = time.AfterFunc(showDelay, r.write)
+	}
+}
+
+// write replaces the file. After an error no more is tried: it would come with each step.
 func (r *register) write() {
-	if r.broken {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.soon = nil
+	if r.broken || r.closed {
 		return
 	}
 	data, err := json.Marshal(r.build)
@@ -131,7 +146,7 @@ func (r *register) read(project, folder string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.build.Project, r.build.Context = project, folder
-	r.write()
+	r.changed()
 }
 
 // step notes a step that is being done, until the returned function is called.
@@ -145,12 +160,12 @@ func (r *register) step(info *StepInfo) (done func()) {
 	r.build.Steps = append(r.build.Steps, RunningStep{
 		Stage: info.Stage, Number: info.Number, Total: info.Total, Line: info.Line, Platform: info.Platform, Text: text[:min(len(text), maxRunningText)], Begun: r.now().UTC(),
 	})
-	r.write()
+	r.changed()
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.build.Steps = slices.DeleteFunc(r.build.Steps, func(s RunningStep) bool { return s.is(info) })
-		r.write()
+		r.changed()
 	}
 }
 
@@ -170,7 +185,7 @@ func (r *register) started(info *StepInfo, pid int) {
 			s.Pid, s.StartTime = pid, sandbox.StartTime(pid)
 		}
 	}
-	r.write()
+	r.changed()
 }
 
 // close takes the build off the list.
@@ -178,6 +193,9 @@ func (r *register) close() {
 	if r == nil {
 		return
 	}
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
 	err := os.Remove(r.path(runningData))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil

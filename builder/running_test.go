@@ -23,11 +23,13 @@ func TestN9_RunningBuildsAreThoseWhoseLockIsHeld(t *testing.T) {
 		bd.rec = newRecorder(bd)
 		bd.rec.hide([]byte("hunter2"))
 		bd.live = newRegister(context.WithoutCancel(t.Context()), bd)
+		bd.live.write()
 		live = append(live, bd.live)
 	}
 	info := &StepInfo{Stage: "s", Number: 1, Total: 2, Text: "RUN echo hunter2", Line: 7}
 	done := live[0].step(info)
 	live[0].started(info, os.Getpid())
+	live[0].write()
 	list := running(t, b)
 	if len(list) != 2 || len(list[0].Steps) != 1 || len(list[1].Steps) != 0 || list[0].Pid != os.Getpid() || list[0].Elsewhere {
 		t.Fatalf("listed: %+v", list)

@@ -116,16 +116,19 @@ func (f *flights) lock(name string) func() {
 // materialize makes every layer of a state a directory. A cached build never calls it.
 func (bd *build) materialize(ctx context.Context, s state) error {
 	for i, l := range s.layers {
+		if _, ok := bd.asDirs.Load(l.id); ok {
+			continue // and held since
+		}
 		have, err := bd.hasLayer(l.id)
 		if err != nil {
 			return err
 		}
-		if have {
-			continue
+		if !have {
+			if err := bd.unpack(ctx, s.layers[:i], l); err != nil {
+				return err
+			}
 		}
-		if err := bd.unpack(ctx, s.layers[:i], l); err != nil {
-			return err
-		}
+		bd.asDirs.Store(l.id, true)
 	}
 	return nil
 }

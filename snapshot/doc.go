@@ -29,6 +29,7 @@
 // so their steps run again and Commit puts the new ones in their place. A file system that is shut down by
 // force and mounted again *within* one boot is outside of this, unless Config.BootID tells the two apart.
 //
+// Layers that add nothing to the merged tree are in no mount, so a chain of steps that change no file costs each of them the same.
 // Overlay refuses more than 500 layers, so stacks of more than 490 are folded: the lowest 400 are hard-linked into one
 // directory, kept as a layer whose id is a hash of theirs.
 //

@@ -18,9 +18,13 @@ type foldPins struct {
 	pinned map[ID]func()
 }
 
-// folded checks that the layers are there and returns a stack of at most maxLower.
+// folded checks that the layers are there and returns a stack of at most maxLower, with the same merged tree.
 func (s *Store) folded(stack []ID) ([]ID, error) {
 	if err := s.require(stack); err != nil {
+		return nil, err
+	}
+	stack, err := s.thinned(stack)
+	if err != nil {
 		return nil, err
 	}
 	for len(stack) > maxLower {
