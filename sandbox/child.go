@@ -24,6 +24,9 @@ const childName = "gobuild-sandbox-init"
 // controlFD is the child's end of the socket to its parent.
 const controlFD = 3
 
+// exeFD is the child's own program, open only until it runs.
+const exeFD = 4
+
 // IsChild says whether a process with these arguments is a sandbox child: its main must call ChildMain before anything else.
 func IsChild(argv []string) bool { return len(argv) == 1 && argv[0] == childName || isProbe(argv) }
 
@@ -39,6 +42,7 @@ func ChildMain() {
 		// moved us off it between the start and here; it seldom does.
 		_ = unix.Exec("/proc/self/exe", []string{childName}, os.Environ())
 	}
+	_ = unix.Close(exeFD)
 	c := &child{control: os.NewFile(controlFD, "control")}
 	unix.Exit(c.main())
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -63,13 +64,7 @@ func openExecutable(path string) (*os.File, error) {
 	if err != nil {
 		return nil, setupError("open executable", path, err)
 	}
-	defer unix.Close(fd)
-	// The number must be above those that are laid out for the child before it executes the file by number.
-	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 32)
-	if err != nil {
-		return nil, setupError("open executable", path, err)
-	}
-	return os.NewFile(uintptr(high), path), nil
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 func (s *spawner) loop() {
@@ -112,10 +107,11 @@ func (s *spawner) start(req spawnRequest) (*process, error) {
 	if req.network == NetworkNone {
 		flags |= unix.CLONE_NEWNET
 	}
-	p.proc, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(int(s.exe.Fd())), []string{childName}, &os.ProcAttr{
-		Dir:   "/",
-		Env:   childEnv(),
-		Files: files,
+	p.proc, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(exeFD), []string{childName}, &os.ProcAttr{
+		Dir: "/",
+		Env: childEnv(),
+		// The executable is laid out with the others: what has another number may be overwritten while they are.
+		Files: append(slices.Clip(files), s.exe),
 		Sys:   &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL, Setsid: true},
 	})
 	if err != nil {
