@@ -43,6 +43,8 @@ type packer struct {
 	bd   *build
 	slot chan struct{} // packing fills the cores by itself: one at a time
 	wg   sync.WaitGroup
+
+	nothing layerRecord // of a layer without a change, once there was one; for who has the slot
 }
 
 // packJob is one layer being packed.
@@ -152,6 +154,25 @@ func (p *packer) pack(ctx context.Context, l *fsLayer, below []*fsLayer) (layerR
 			return layerRecord{}, err
 		}
 	}
+	adds, err := bd.snapshots.Adds(state{layers: below}.stack(), l.id)
+	if err != nil {
+		return layerRecord{}, err
+	}
+	rec := p.nothing
+	if adds || rec.Desc.Digest == "" {
+		if rec, err = p.packTree(ctx, l, below); err != nil {
+			return layerRecord{}, err
+		}
+	}
+	if !adds {
+		p.nothing = rec
+	}
+	return rec, bd.cache.Put(bd.layerKey(l), "layer", rec)
+}
+
+// packTree makes the blob of a layer that is a directory.
+func (p *packer) packTree(ctx context.Context, l *fsLayer, below []*fsLayer) (layerRecord, error) {
+	bd := p.bd
 	upper, err := bd.snapshots.UpperOf(l.id)
 	if err != nil {
 		return layerRecord{}, err
@@ -175,6 +196,5 @@ func (p *packer) pack(ctx context.Context, l *fsLayer, below []*fsLayer) (layerR
 	if err := bd.commitBlob(w, packed.Digest, packed.Size); err != nil {
 		return layerRecord{}, err
 	}
-	rec := layerRecord{Desc: ocispec.Descriptor{MediaType: packed.MediaType, Digest: packed.Digest, Size: packed.Size}, DiffID: packed.DiffID}
-	return rec, bd.cache.Put(bd.layerKey(l), "layer", rec)
+	return layerRecord{Desc: ocispec.Descriptor{MediaType: packed.MediaType, Digest: packed.Digest, Size: packed.Size}, DiffID: packed.DiffID}, nil
 }

@@ -47,6 +47,22 @@ func (s *Store) thinned(stack []ID) ([]ID, error) {
 	return append(thin, last), nil
 }
 
+// Adds tells whether a committed layer makes a difference to the merged tree of the stack that it lies upon.
+func (s *Store) Adds(stack []ID, id ID) (bool, error) {
+	if err := s.require([]ID{id}); err != nil {
+		return false, err
+	}
+	root, err := s.rootOf(id)
+	if err != nil || !root.empty || len(stack) == 0 {
+		return true, err
+	}
+	below, err := s.rootOf(stack[len(stack)-1])
+	if err != nil {
+		return false, err
+	}
+	return below.attrs != root.attrs, nil
+}
+
 func (s *Store) rootOf(id ID) (*rootOf, error) {
 	if known, ok := s.roots.Load(id); ok {
 		return known.(*rootOf), nil

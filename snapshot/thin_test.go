@@ -54,6 +54,17 @@ func TestThinned_LayersThatAddNothingAreNotMounted(t *testing.T) {
 			t.Errorf("%s: %v of %v, want %v", tt.name, got, tt.stack, tt.want)
 		}
 	}
+	for _, tt := range []struct {
+		stack []ID
+		id    ID
+		want  bool
+	}{{nil, a, true}, {[]ID{a}, b, false}, {[]ID{a, b}, c, true}, {[]ID{a, b, c}, d, true}, {[]ID{a, c}, b, true}, {[]ID{a, b, c, d}, e, false}} {
+		adds, err := s.Adds(tt.stack, tt.id)
+		must(t, err)
+		if adds != tt.want {
+			t.Errorf("%s adds to %v: %v", tt.id, tt.stack, adds)
+		}
+	}
 	root, err := s.View([]ID{a, b, c})
 	must(t, err)
 	defer root.Close()
