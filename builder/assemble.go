@@ -53,6 +53,9 @@ func (ln *lane) assemble(ctx context.Context) (image.Assembled, error) {
 	}
 	a := image.Assembly{Image: target.stage.Image, Layers: layers, History: history, DockerTypes: ln.form.docker}
 	a.Created = ln.createdAt(a.History)
+	if a.Cache, err = ln.inlineSteps(target); err != nil {
+		return image.Assembled{}, err
+	}
 	out, err := ln.assembleAnnotated(a)
 	if err != nil {
 		return out, err

@@ -353,12 +353,16 @@ func baseLayers(m ocispec.Manifest, img stages.Image, fetch fetcher) ([]*fsLayer
 	layers := make([]*fsLayer, 0, len(m.Layers))
 	for i, desc := range m.Layers {
 		diffID := img.RootFS.DiffIDs[i]
-		if chain == "" {
-			chain = diffID
-		} else {
-			chain = digest.FromString(chain.String() + " " + diffID.String())
-		}
+		chain = chainOf(chain, diffID)
 		layers = append(layers, newBaseLayer(desc, diffID, chain, fetch))
 	}
 	return layers, nil
+}
+
+// chainOf is the chain ID of a layer above another's, which is "" for none.
+func chainOf(below, diffID digest.Digest) digest.Digest {
+	if below == "" {
+		return diffID
+	}
+	return digest.FromString(below.String() + " " + diffID.String())
 }

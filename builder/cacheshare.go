@@ -20,7 +20,7 @@ import (
 
 // CacheShare is one --cache-from or --cache-to: a place outside the state directory where steps are shared (FEATURES I10).
 type CacheShare struct {
-	Type        string // registry or local
+	Type        string // registry, local, or cache-to: inline
 	Ref         string // of a registry
 	Dir         string // of a local OCI layout
 	Tag         string // in a layout; "" is latest
@@ -28,12 +28,7 @@ type CacheShare struct {
 	IgnoreError bool   // cache-to: a failed export is a notice
 }
 
-func (c CacheShare) String() string {
-	if c.Type == "local" {
-		return c.Dir
-	}
-	return c.Ref
-}
+func (c CacheShare) String() string { return cmp.Or(c.Ref, c.Dir, c.Type) }
 
 // Media types of a shared cache: an OCI artifact whose configuration lists steps, and whose layers are theirs (I11).
 const (
@@ -125,9 +120,17 @@ func (bd *build) readShare(ctx context.Context, from CacheShare) (shareIndex, fe
 	if err != nil {
 		return idx, nil, err
 	}
+	if image.IsIndex(desc.MediaType) {
+		idx, err = bd.readInline(ctx, raw, desc, src)
+		return idx, src.blobs, err
+	}
 	m, err := image.ParseManifest(raw, desc.MediaType)
 	if err != nil {
 		return idx, nil, err
+	}
+	if m.ArtifactType == "" && m.Config.MediaType != shareConfig {
+		idx, err = bd.readInline(ctx, raw, desc, src)
+		return idx, src.blobs, err
 	}
 	if m.ArtifactType != shareArtifact || m.Config.MediaType != shareConfig {
 		return idx, nil, fmt.Errorf("it is not a cache of gobuild but %s", cmp.Or(m.ArtifactType, m.Config.MediaType))
@@ -235,6 +238,12 @@ func (bd *build) exportsAll() bool {
 // exportShares writes this build's steps to every --cache-to, together with what is there already.
 func (bd *build) exportShares(ctx context.Context) error {
 	for _, to := range bd.opt.CacheTo {
+		if to.Type == cacheInline {
+			if !bd.needsImage() {
+				bd.notice("no image is made, so none carries the cache")
+			}
+			continue
+		}
 		err := bd.exportShare(ctx, to)
 		if err == nil {
 			continue

@@ -23,6 +23,7 @@ type Options struct {
 	IgnoreFile      string            // --ignorefile; "" means <Dockerfile>.dockerignore, .dockerignore, .containerignore
 	Target          string            // stage name or index; "" is the last stage
 	BuildArgs       map[string]string // --build-arg
+	Name            string            // of the build, in its record
 	ProxyArgs       map[string]string // proxy variables for RUN; not part of keys (B9)
 	Labels          map[string]string // --label
 	Annotations     []Annotation      // --annotation

@@ -190,7 +190,7 @@ func (r *recorder) finish(res *Result, failure error) history.Record {
 func (r *recorder) record(res *Result, failure error) history.Record {
 	bd := r.bd
 	rec := history.Record{
-		ID: r.id, Project: bd.project(), Context: bd.folder(), Arguments: slices.Clone(bd.opt.Arguments), BuildArgs: maskArgs(bd.opt.BuildArgs),
+		ID: r.id, Name: bd.opt.Name, Project: bd.project(), Context: bd.folder(), Arguments: slices.Clone(bd.opt.Arguments), BuildArgs: maskArgs(bd.opt.BuildArgs),
 		Target: bd.opt.Target, Platform: strings.Join(bd.opt.Platforms, ","), Revision: gitRevision(bd.folder()), Begun: bd.begun.UTC(), Elapsed: bd.cfg.Now().Sub(bd.begun),
 		Bases: bd.usedBases(), Steps: bd.recordedSteps(),
 	}

@@ -13,6 +13,7 @@ const version = 1
 type Record struct {
 	Version    int               `json:"version"`
 	ID         string            `json:"id"`
+	Name       string            `json:"name,omitempty"`      // that the user gave the build
 	Project    string            `json:"project"`             // folder and Dockerfile, as shown
 	Context    string            `json:"context,omitempty"`   // absolute path of the folder
 	Arguments  []string          `json:"arguments,omitempty"` // the command line, secrets masked

@@ -26,6 +26,7 @@ type Assembly struct {
 	Created     *time.Time                // nil: the time of the last history entry that has one
 	Annotations map[string]string         // of the manifest
 	DockerTypes bool                      // Docker schema 2 media types instead of OCI ones
+	Cache       json.RawMessage           // what CacheOf finds; nil for none
 }
 
 // Assembled is an image as bytes. Manifest carries the platform, ready for an index.
@@ -53,7 +54,7 @@ func assemble(a Assembly) (out Assembled, err error) {
 	if err != nil {
 		return out, err
 	}
-	if out.ConfigBytes, err = json.Marshal(cfg); err != nil {
+	if out.ConfigBytes, err = json.Marshal(cachedConfig{cfg, a.Cache}); err != nil {
 		return out, err
 	}
 	m := ocispec.Manifest{
@@ -74,6 +75,23 @@ func assemble(a Assembly) (out Assembled, err error) {
 	p := cfg.Platform
 	out.Manifest.Platform = &p
 	return out, nil
+}
+
+// cachedConfig is a configuration with a field of our own, which other readers pass over (OCI image-spec considerations.md, "Extensibility").
+type cachedConfig struct {
+	dockerspec.DockerOCIImage
+	Cache json.RawMessage `json:"dev.gobuild.cache,omitempty"`
+}
+
+// CacheOf is what Assembly.Cache put into a configuration that ParseConfig accepts; nil for none.
+func CacheOf(config []byte) (json.RawMessage, error) {
+	var c struct {
+		Cache json.RawMessage `json:"dev.gobuild.cache"`
+	}
+	if err := json.Unmarshal(config, &c); err != nil {
+		return nil, fmt.Errorf("parse image config: %w: %w", ErrMalformed, err)
+	}
+	return c.Cache, nil
 }
 
 func config(a Assembly) (dockerspec.DockerOCIImage, error) {

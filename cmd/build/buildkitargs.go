@@ -6,26 +6,25 @@ import (
 	"gobuild/builder"
 )
 
+// maxBuildName bounds the name of a build in its record.
+const maxBuildName = 256
+
 // heedBuildkitArgs obeys the BUILDKIT_* build arguments that are not read where a Dockerfile is planned or a git context is
-// fetched (FEATURES B10). What they ask for and is not there is an error, as it is with a flag.
+// fetched (FEATURES B10).
 func (a *app) heedBuildkitArgs(opt *builder.Options) error {
-	for _, arg := range []struct{ name, remedy string }{
-		{"BUILDKIT_INLINE_CACHE", "use --cache-to type=registry,ref=HOST/NAME:TAG, and --cache-from with the same"},
-	} {
-		on, err := boolArg(opt, arg.name)
-		if err != nil {
-			return err
-		}
-		if on {
-			return hint(usagef("--build-arg %s=%s is not supported yet", arg.name, opt.BuildArgs[arg.name]), arg.remedy)
-		}
+	inline, err := boolArg(opt, "BUILDKIT_INLINE_CACHE")
+	if err != nil {
+		return err
 	}
-	var err error
+	if inline {
+		opt.CacheTo = append(opt.CacheTo, builder.CacheShare{Type: "inline"})
+	}
 	if opt.Index, err = boolArg(opt, "BUILDKIT_MULTI_PLATFORM"); err != nil {
 		return err
 	}
-	if name := opt.BuildArgs["BUILDKIT_BUILD_NAME"]; name != "" {
-		a.printer.Notice("BUILDKIT_BUILD_NAME has no effect: records of builds are known by their ids")
+	opt.Name = opt.BuildArgs["BUILDKIT_BUILD_NAME"]
+	if len(opt.Name) > maxBuildName {
+		return usagef("--build-arg BUILDKIT_BUILD_NAME: a name has at most %d bytes, this one has %d", maxBuildName, len(opt.Name))
 	}
 	if name := opt.BuildArgs["BUILDKIT_SANDBOX_HOSTNAME"]; name != "" {
 		if !validHostname(name) {

@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestB10_BuildArgsOfTheWholeBuild(t *testing.T) {
 	t.Parallel()
@@ -11,11 +14,15 @@ func TestB10_BuildArgsOfTheWholeBuild(t *testing.T) {
 	if opt, err = options(t, nil, "--build-arg=BUILDKIT_MULTI_PLATFORM=1"); err != nil || !opt.Index {
 		t.Errorf("BUILDKIT_MULTI_PLATFORM asks for an index: %v, %v", opt.Index, err)
 	}
+	opt, err = options(t, nil, "--build-arg=BUILDKIT_INLINE_CACHE=1", "--build-arg=BUILDKIT_BUILD_NAME=nightly")
+	if err != nil || opt.Name != "nightly" || len(opt.CacheTo) != 1 || opt.CacheTo[0].Type != "inline" {
+		t.Errorf("name %q, caches %v, %v", opt.Name, opt.CacheTo, err)
+	}
 	for arg, want := range map[string]string{
-		"BUILDKIT_SANDBOX_HOSTNAME=a b":  "host name",
-		"BUILDKIT_INLINE_CACHE=1":        "--cache-to type=registry",
-		"BUILDKIT_INLINE_CACHE=perhaps":  "want true or false",
-		"BUILDKIT_MULTI_PLATFORM=maybe1": "want true or false",
+		"BUILDKIT_SANDBOX_HOSTNAME=a b":                   "host name",
+		"BUILDKIT_BUILD_NAME=" + strings.Repeat("n", 257): "at most 256 bytes",
+		"BUILDKIT_INLINE_CACHE=perhaps":                   "want true or false",
+		"BUILDKIT_MULTI_PLATFORM=maybe1":                  "want true or false",
 	} {
 		_, err := options(t, nil, "--build-arg="+arg)
 		wantUsage(t, err, want)

@@ -62,7 +62,7 @@ func (a *app) buildsList(args []string) error {
 			}
 			continue
 		}
-		rows = append(rows, []string{r.ID, r.Project, ago(r.Begun), elapsed(r.Elapsed), reused(r.Steps), outcomeText(r)})
+		rows = append(rows, []string{r.ID, named(r), ago(r.Begun), elapsed(r.Elapsed), reused(r.Steps), outcomeText(r)})
 	}
 	if f.is("quiet") {
 		return nil
@@ -288,4 +288,12 @@ func (a *app) buildsRemove(args []string) error {
 		}
 		return a.print(ids...)
 	})
+}
+
+// named is what a record is of, after the name that the build was given.
+func named(r history.Record) string {
+	if r.Name == "" {
+		return r.Project
+	}
+	return r.Name + ": " + r.Project
 }

@@ -150,10 +150,19 @@ func checkCacheShare(c builder.CacheShare, export bool) error {
 		if c.Dir == "" {
 			return usagef("%s= is missing: which folder?", folder)
 		}
-	case "inline", "gha", "s3", "azblob":
+	case "inline":
+		switch {
+		case !export:
+			return hint(usagef("type=inline is what --cache-to writes"), "name the image: type=registry,ref=HOST/NAME:TAG or type=local,src=DIR,tag=TAG")
+		case c.Max:
+			return hint(usagef("mode=max: an image has the layers of its own steps only"), "use type=registry,ref=HOST/NAME:TAG,mode=max")
+		case c.Ref != "" || c.Dir != "" || c.Tag != "":
+			return usagef("type=inline goes where the image goes: it has no ref=, dest= or tag=")
+		}
+	case "gha", "s3", "azblob":
 		return hint(usagef("type=%s is not supported yet", c.Type), "use type=registry,ref=HOST/NAME:TAG or type=local,"+folder+"=DIR")
 	default:
-		return hint(usagef("unknown type %q", c.Type), "the types are registry and local")
+		return hint(usagef("unknown type %q", c.Type), "the types are registry, local and, for --cache-to, inline")
 	}
 	return nil
 }

@@ -120,7 +120,7 @@ func whatFlags() []flagSpec {
 		{name: "no-cache-filter", kind: kindList, arg: "STAGE", text: "run every step of these stages"},
 		{name: "cutoff", kind: kindBool, text: "where a step that ran again left the same files as before, take the steps behind it from the cache"},
 		{name: "cache-from", kind: kindList, arg: "REF|type=registry,ref=REF|type=local,src=DIR", text: "take steps from a cache that other machines fill"},
-		{name: "cache-to", kind: kindList, arg: "REF|type=...[,mode=max]", text: "put this build's steps there: those of the image, or with mode=max of all stages"},
+		{name: "cache-to", kind: kindList, arg: "REF|type=...[,mode=max]", text: "put this build's steps there: those of the image, or with mode=max of all stages; type=inline: into the image itself"},
 		{name: "jobs", kind: kindString, arg: "N", text: "RUN steps at a time (default the number of CPUs)"},
 		{name: "secret", kind: kindList, arg: "id=ID[,src=FILE|env=VAR]", text: "secret for RUN --mount=type=secret"},
 		{name: "ssh", kind: kindList, arg: "ID[=SOCKET]", text: "SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)"},
