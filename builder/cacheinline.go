@@ -116,7 +116,7 @@ func (bd *build) readInline(ctx context.Context, raw []byte, desc ocispec.Descri
 			return image.IsIndex(d.MediaType) || d.Platform != nil && d.Platform.OS == "unknown" // an attestation
 		})
 	}
-	found := error(errNoInline)
+	found := errNoInline
 	for _, d := range manifests[:min(len(manifests), maxInlineImages)] {
 		steps, err := bd.readInlineImage(ctx, d, src)
 		if errors.Is(err, errNoInline) {

@@ -115,11 +115,15 @@ func (s sharedStep) plausible() bool {
 }
 
 func (bd *build) readShare(ctx context.Context, from CacheShare) (shareIndex, fetcher, error) {
-	var idx shareIndex
-	raw, desc, src, err := bd.shareManifest(ctx, from)
+	raw, desc, src, err := bd.shareManifest(ctx, from, bd.registry.Resolve)
 	if err != nil {
-		return idx, nil, err
+		return shareIndex{}, nil, err
 	}
+	return bd.readSteps(ctx, raw, desc, src)
+}
+
+// readSteps reads the list of a manifest that was found.
+func (bd *build) readSteps(ctx context.Context, raw []byte, desc ocispec.Descriptor, src origin) (idx shareIndex, blobs fetcher, err error) {
 	if image.IsIndex(desc.MediaType) {
 		idx, err = bd.readInline(ctx, raw, desc, src)
 		return idx, src.blobs, err
@@ -151,8 +155,11 @@ func (bd *build) readShare(ctx context.Context, from CacheShare) (shareIndex, fe
 	return idx, src.blobs, nil
 }
 
+// resolver finds what a tag of a registry means now.
+type resolver func(context.Context, registry.Reference) (ocispec.Descriptor, error)
+
 // shareManifest finds the artifact's manifest.
-func (bd *build) shareManifest(ctx context.Context, from CacheShare) ([]byte, ocispec.Descriptor, origin, error) {
+func (bd *build) shareManifest(ctx context.Context, from CacheShare, resolve resolver) ([]byte, ocispec.Descriptor, origin, error) {
 	if from.Type == "local" {
 		layout, err := image.OpenLayout(from.Dir)
 		if err != nil {
@@ -176,7 +183,7 @@ func (bd *build) shareManifest(ctx context.Context, from CacheShare) ([]byte, oc
 	if err := bd.reach("read it"); err != nil {
 		return nil, ocispec.Descriptor{}, origin{}, err
 	}
-	desc, err := bd.registry.Resolve(ctx, ref)
+	desc, err := resolve(ctx, ref)
 	if err != nil {
 		return nil, desc, origin{}, err
 	}
@@ -256,62 +263,6 @@ func (bd *build) exportShares(ctx context.Context) error {
 	return nil
 }
 
-func (bd *build) exportShare(ctx context.Context, to CacheShare) error {
-	idx, err := bd.ownIndex(ctx, to.Max)
-	if err != nil {
-		return err
-	}
-	fetch := map[digest.Digest]fetcher{}
-	// What others have put there stays, as far as there is room. A cache that is not there yet, or not ours, is begun anew.
-	if old, blobs, err := bd.readShare(ctx, to); err == nil {
-		idx.merge(old)
-		for _, s := range old.Steps {
-			fetch[s.Layer.Desc.Digest] = blobs
-		}
-	}
-	m, config, err := idx.manifest()
-	if err != nil {
-		return err
-	}
-	for _, l := range m.Layers {
-		_, ok, err := bd.hasBlob(l.Digest)
-		if err != nil {
-			return err
-		}
-		if ok || to.Type == "registry" {
-			continue // the registry has what its own cache lists; image.Copy skips it
-		}
-		if f := fetch[l.Digest]; f != nil {
-			if err := bd.fetchBlob(ctx, l, f); err != nil {
-				return err
-			}
-		}
-	}
-	return bd.sendShare(ctx, to, m, config)
-}
-
-func (bd *build) sendShare(ctx context.Context, to CacheShare, m ocispec.Manifest, config []byte) error {
-	raw, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	if len(raw) > maxDocument || len(config) > maxDocument {
-		return fmt.Errorf("the list of steps is larger than %d MiB: begin a new cache", maxDocument>>20)
-	}
-	if _, err := bd.putBytes(config); err != nil {
-		return err
-	}
-	d, err := bd.putBytes(raw)
-	if err != nil {
-		return err
-	}
-	desc := ocispec.Descriptor{MediaType: m.MediaType, Digest: d, Size: int64(len(raw)), ArtifactType: shareArtifact}
-	if to.Type == "local" {
-		return image.WriteLayout(ctx, to.Dir, bd.store, desc, []string{"cache:" + cmp.Or(to.Tag, "latest")}, nil)
-	}
-	return bd.pushTo(ctx, to.Ref, desc, bd.em)
-}
-
 // ownIndex waits for the layers of this build and lists them.
 func (bd *build) ownIndex(ctx context.Context, all bool) (shareIndex, error) {
 	bd.mu.Lock()
@@ -341,28 +292,6 @@ func (bd *build) ownIndex(ctx context.Context, all bool) (shareIndex, error) {
 	}
 	sort.Slice(idx.Contents, func(i, j int) bool { return idx.Contents[i].Key < idx.Contents[j].Key })
 	return idx, nil
-}
-
-// merge adds the entries of an older list that this one lacks, newest first, within the bound.
-func (idx *shareIndex) merge(old shareIndex) {
-	have := map[string]bool{}
-	for _, s := range idx.Steps {
-		have[s.Key] = true
-	}
-	for _, r := range idx.Contents {
-		have[r.Key] = true
-	}
-	sort.SliceStable(old.Steps, func(i, j int) bool { return old.Steps[i].Record.Created.After(old.Steps[j].Record.Created) })
-	for _, s := range old.Steps {
-		if !have[s.Key] && len(idx.Steps) < maxShared {
-			idx.Steps = append(idx.Steps, s)
-		}
-	}
-	for _, r := range old.Contents {
-		if !have[r.Key] && len(idx.Contents) < maxShared {
-			idx.Contents = append(idx.Contents, r)
-		}
-	}
 }
 
 // manifest makes the artifact of a list: each layer once.

@@ -34,6 +34,11 @@ func IsIndex(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageIndex || mediaType == dockerIndex
 }
 
+// IsConfig says whether a media type is that of an image's configuration.
+func IsConfig(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageConfig || mediaType == dockerConfig
+}
+
 // ParseManifest reads an image manifest, OCI or Docker schema 2. mediaType is what the
 // descriptor or the server said it is; "" leaves that to the document. The
 // errors are ErrMalformed and ErrTooLarge.
@@ -205,7 +210,7 @@ func checkConfig(cfg dockerspec.DockerOCIImage) error {
 // on, and fits its configuration: an artifact, a layer that may not be distributed, a wrong number
 // of layers, or another platform than the index promised (desc.Platform, when set) is refused.
 func CheckImage(desc ocispec.Descriptor, m ocispec.Manifest, cfg dockerspec.DockerOCIImage) error {
-	if mt := m.Config.MediaType; mt != ocispec.MediaTypeImageConfig && mt != dockerConfig {
+	if mt := m.Config.MediaType; !IsConfig(mt) {
 		return fmt.Errorf("%s is not an image but an artifact (config %q): %w", desc.Digest, mt, ErrMalformed)
 	}
 	for i, l := range m.Layers {

@@ -75,7 +75,7 @@ func (v *validator) manifest(ctx context.Context, doc document) error {
 	if err != nil {
 		return fmt.Errorf("config %s: %w", m.Config.Digest, err)
 	}
-	if mt := m.Config.MediaType; mt != ocispec.MediaTypeImageConfig && mt != dockerConfig {
+	if mt := m.Config.MediaType; !IsConfig(mt) {
 		return nil // an artifact: sizes and digests are all that can be known
 	}
 	cfg, err := ParseConfig(b)

@@ -245,6 +245,15 @@ func (c *Client) Resolve(ctx context.Context, rf Reference) (desc ocispec.Descri
 	return desc, err
 }
 
+// ResolveOrigin is Resolve by the registry itself, whatever mirrors it has: for who is about to change the meaning of a tag.
+func (c *Client) ResolveOrigin(ctx context.Context, rf Reference) (ocispec.Descriptor, error) {
+	list, err := c.servers(rf, rf.Digest == "")
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return c.resolveAt(ctx, rf, list[len(list)-1])
+}
+
 func (c *Client) resolveAt(ctx context.Context, rf Reference, s hostconf.Server) (ocispec.Descriptor, error) {
 	cl, err := c.beginAt(ctx, "resolve", rf, false, s)
 	if err != nil {

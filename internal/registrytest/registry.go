@@ -107,6 +107,13 @@ func (r *Registry) Manifest(repo, ref string) []byte {
 	return m.data
 }
 
+// SetTag makes a tag mean a manifest that the repository has.
+func (r *Registry) SetTag(repo, tag string, manifest []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.repo(repo).tags[tag] = digest.FromBytes(manifest)
+}
+
 // Blobs lists the blobs of a repository.
 func (r *Registry) Blobs(repo string) []digest.Digest {
 	r.mu.Lock()
