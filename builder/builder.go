@@ -27,12 +27,15 @@ const stateVersion = "1\n"
 
 // Config locates what a Builder needs on this machine; nothing below cmd/build reads the environment.
 type Config struct {
-	Root               string          // state directory, absolute
-	InsecureRegistries []string        // hosts spoken to over plain HTTP or unverified TLS
-	InsecureAll        bool            // every registry that the user names is one
-	PushChunk          int64           // larger blobs are uploaded in chunks of this many bytes; 0 chooses
-	RegistryHosts      hostconf.Config // mirrors and certificates
-	DockerConfig       string          // path of the Docker configuration file for credentials; "" none
+	Root               string           // state directory, absolute
+	InsecureRegistries []string         // hosts spoken to over plain HTTP or unverified TLS
+	InsecureAll        bool             // every registry that the user names is one
+	PushChunk          int64            // larger blobs are uploaded in chunks of this many bytes; 0 chooses
+	RegistryHosts      hostconf.Config  // mirrors and certificates
+	Logins             []registry.Login // credentials from the command line, which come first
+	Tries              int              // of one request to a registry; 0 chooses
+	RetryDelay         time.Duration    // before the second of them; 0 chooses
+	DockerConfig       string           // path of the Docker configuration file for credentials; "" none
 	CAFile             string
 	AllowPrivate       bool                                  // a registry may send us to private addresses (HOSTILE R-20)
 	TokenHosts         []string                              // hosts besides the registry's own that may see its credentials
@@ -93,6 +96,7 @@ func (b *Builder) open() error {
 	b.builds = history.Open(filepath.Join(root, "history"), b.cfg.Now)
 	b.registry, err = registry.New(registry.Config{
 		Insecure: b.cfg.InsecureRegistries, InsecureAll: b.cfg.InsecureAll, Hosts: b.cfg.RegistryHosts, PushChunk: b.cfg.PushChunk, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile,
+		Logins: b.cfg.Logins, Retries: b.cfg.Tries, RetryDelay: b.cfg.RetryDelay,
 		AllowPrivate: b.cfg.AllowPrivate, TokenHosts: b.cfg.TokenHosts, Proxy: b.cfg.proxy(), Notice: b.notice,
 	})
 	if err != nil {

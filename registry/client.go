@@ -31,6 +31,7 @@ type Config struct {
 	Insecure     []string        // hosts, with or without port, spoken to over plain HTTP or TLS that is not verified
 	InsecureAll  bool            // all that the user names are
 	PushChunk    int64           // larger blobs are uploaded in chunks of this size; 0: whole, and in chunks when that fails
+	Logins       []Login         // credentials that come before those of DockerConfig; their files do not matter
 	DockerConfig string          // path of a Docker config.json with credentials; "" none
 	CAFile       string          // PEM certificates trusted beside the system's
 	Retries      int             // tries of one request in all; 0 for 5
@@ -82,7 +83,11 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
-	return &Client{cfg: cfg, keys: &keychain{path: cfg.DockerConfig, env: cfg.Env}, dir: directory{conf: cfg.Hosts}, hosts: map[string]*host{}}, nil
+	keys := &keychain{path: cfg.DockerConfig, env: cfg.Env}
+	for _, l := range cfg.Logins {
+		keys.fix(l.Host, l.credential("--creds"))
+	}
+	return &Client{cfg: cfg, keys: keys, dir: directory{conf: cfg.Hosts}, hosts: map[string]*host{}}, nil
 }
 
 // Close closes idle connections. Running calls are not ended.
@@ -228,7 +233,7 @@ func (c *Client) connect(o *operation, h *host, cl *call) error {
 		reg.WithSlog(slog.New(slog.DiscardHandler)),
 		reg.WithUserAgent(c.cfg.UserAgent),
 		reg.WithRetryLimit(c.cfg.Retries),
-		reg.WithDelay(c.cfg.RetryDelay/2, maxRetryDelay), // regclient doubles before the first wait
+		reg.WithDelay(c.cfg.RetryDelay/2, max(maxRetryDelay, c.cfg.RetryDelay)), // regclient doubles before the first wait
 		reg.WithManifestMax(maxManifest, maxManifest),
 		reg.WithBlobSize(cmp.Or(c.cfg.PushChunk, chunk), cmp.Or(c.cfg.PushChunk, -1)),
 	)

@@ -31,11 +31,7 @@ type Login struct {
 
 // CheckLogin asks the registry's /v2/ with this login, and nothing else. Nothing is kept.
 func (c *Client) CheckLogin(ctx context.Context, l Login) error {
-	cred := credential{user: l.User, password: l.Password, source: "the login"}
-	if l.User == identityUser {
-		cred = credential{identity: l.Password, source: "the login"}
-	}
-	c.keys.fix(l.Host, cred)
+	c.keys.fix(l.Host, l.credential("the login"))
 	cl, err := c.begin(ctx, opLogin, Reference{Host: l.Host}, false)
 	if err != nil {
 		return err
@@ -46,6 +42,13 @@ func (c *Client) CheckLogin(ctx context.Context, l Login) error {
 		return cl.fail(ctx, err)
 	}
 	return nil
+}
+
+func (l Login) credential(source string) credential {
+	if l.User == identityUser {
+		return credential{identity: l.Password, source: source}
+	}
+	return credential{user: l.User, password: l.Password, source: source}
 }
 
 // Save keeps the login with the credential helper that the file names for the host or for all, else in the file itself. It

@@ -62,7 +62,18 @@ func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 	if err != nil {
 		return builder.Config{}, err
 	}
+	logins, err := a.logins(f)
+	if err != nil {
+		return builder.Config{}, err
+	}
+	tries, delay, err := retries(f)
+	if err != nil {
+		return builder.Config{}, err
+	}
 	return builder.Config{
+		Logins:             logins,
+		Tries:              tries,
+		RetryDelay:         delay,
 		Root:               root,
 		RegistryHosts:      hosts,
 		PushChunk:          chunk,

@@ -265,6 +265,9 @@ func (a *app) cobraCommand(c command, bud bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if c.group == "Registries" {
+				a.named = args
+			}
 			return because(ctx, c.run(a, ctx, args))
 		},
 	}

@@ -169,7 +169,7 @@ func (f flags) is(name string) bool { return f.str(name) == "true" }
 
 // settings lists what was set and where it came from, without values that may be secret.
 func (f flags) settings() []string {
-	secretive := map[string]bool{"build-arg": true, "secret": true, "env": true, "creds": true, "label": true, "password": true}
+	secretive := map[string]bool{"build-arg": true, "secret": true, "env": true, "label": true, "password": true}
 	var lines []string
 	for _, name := range sortedKeys(f) {
 		v := f[name]
@@ -177,7 +177,9 @@ func (f flags) settings() []string {
 			continue
 		}
 		shown := v.String()
-		if secretive[name] {
+		if name == "creds" {
+			shown = "***"
+		} else if secretive[name] {
 			names := make([]string, len(v.values))
 			for i, one := range v.values {
 				names[i], _, _ = strings.Cut(one, "=")

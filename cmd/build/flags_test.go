@@ -202,7 +202,7 @@ func TestN1_EnvironmentIsJudgedAndNamed(t *testing.T) {
 
 func TestDebug_SettingsHideValues(t *testing.T) {
 	t.Parallel()
-	f, _, err := judgeArgs(t, nil, "--build-arg", "TOKEN=hunter2", "--secret", "id=x,src=y", "--label", "a=b")
+	f, _, err := judgeArgs(t, nil, "--build-arg", "TOKEN=hunter2", "--secret", "id=x,src=y", "--label", "a=b", "--creds", "me:hunter2")
 	if err != nil {
 		t.Fatal(err)
 	}

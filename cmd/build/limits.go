@@ -28,6 +28,10 @@ const (
 	minPushChunk = 1 << 20
 	maxPushChunk = 256 << 20
 
+	// maxRetries and maxRetryWait bound --retry and --retry-delay: an hour of waits is the end of any patience.
+	maxRetries   = 100
+	maxRetryWait = 10 * time.Minute
+
 	// maxSecret is BuildKit's bound on the value of a secret (FEATURES M8).
 	maxSecret = 500 << 10
 

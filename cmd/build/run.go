@@ -24,7 +24,8 @@ type app struct {
 	uid    int
 
 	args    []string
-	flags   flags // of the command that runs
+	named   []string // the images or registries that the command is about
+	flags   flags    // of the command that runs
 	printer *ui.Printer
 }
 
