@@ -81,7 +81,7 @@ type SecretSource struct {
 
 // RunOptions limit and shape every RUN. Zero values: no limit, default network.
 type RunOptions struct {
-	Network       string   // "default", "host", "none"
+	Network       string   // "default", "host", "none", "ns:PATH" or "container:PID"
 	AddHosts      []string // name:ip
 	DNS           []string
 	DNSSearch     []string

@@ -79,6 +79,7 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, devices *dev
 	}
 	log := newStepLog(sr.em, stepOf(ctx))
 	spec := sr.spec(step.Run, log)
+	spec.Network = sr.network(sr.networkMode(step.Run))
 	devices.give(&spec)
 	spec.Lower, spec.Upper, spec.Work = work.Dirs()
 	if err := mounts.prepare(ctx, &spec); err != nil {
@@ -131,7 +132,7 @@ func usageOfResult(r *sandbox.Result) usageOf {
 func (sr *stageRun) spec(r *stages.Run, log *stepLog) sandbox.Spec {
 	spec := sandbox.Spec{
 		Args: r.Args, Env: sr.environment(r), Dir: r.Dir, User: r.User,
-		Network: sr.network(r), Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
+		Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
 	}
 	sr.opt.Run.shape(&spec)
 	if r.Security == "insecure" {
@@ -160,17 +161,6 @@ func (sr *stageRun) environment(r *stages.Run) []string {
 		env = append(env, "PATH="+defaultPath)
 	}
 	return env
-}
-
-// network decides where a step's packets go. Own networks come later; until then the host's is used, and said.
-func (sr *stageRun) network(r *stages.Run) string {
-	if r.Network == "none" || r.Network == "" && sr.opt.Run.Network == "none" {
-		return "none"
-	}
-	if r.Network == "" && sr.opt.Run.Network != "host" {
-		sr.notice("RUN steps use the host's network (--network=none gives them none)")
-	}
-	return "host"
 }
 
 // runError words a command that failed.

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ func (bd *build) runImage(ctx context.Context, text string, argv []string) (_ in
 	}
 	log := newStepLog(bd.em, nil)
 	spec := sandbox.Spec{
-		Args: argv, Env: config.Env, Dir: config.WorkingDir, User: config.User, Network: "host",
+		Args: argv, Env: config.Env, Dir: config.WorkingDir, User: config.User, Network: cmp.Or(bd.opt.Run.Network, networkHost),
 		Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
 	}
 	bd.opt.Run.shape(&spec)
@@ -71,8 +72,8 @@ func (bd *build) runImage(ctx context.Context, text string, argv []string) (_ in
 		return 0, err
 	}
 	devices.give(&spec)
-	if bd.opt.Run.Network == "none" {
-		spec.Network = "none"
+	if spec.Network == networkDefault {
+		spec.Network = networkHost
 	}
 	if spec.Dir == "" {
 		spec.Dir = "/"

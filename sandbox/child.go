@@ -188,7 +188,7 @@ func (c *child) count(r *replyFrame) {
 		r.MaxRSS = usage.Maxrss << 10
 		r.Read, r.Written = usage.Inblock*512, usage.Oublock*512 // blocks of 512 bytes whatever the device has, getrusage(2)
 	}
-	if c.prep.Network == NetworkHost {
+	if foreign(c.prep.Network) {
 		return // what passes there is everybody's
 	}
 	buf := make([]byte, maxNetDev)

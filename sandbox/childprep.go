@@ -70,7 +70,7 @@ func (c *child) prepare() error {
 			return err
 		}
 	}
-	if c.prep.Network == NetworkNone {
+	if !foreign(c.prep.Network) {
 		if err := loopbackUp(); err != nil {
 			return err
 		}

@@ -31,11 +31,11 @@ type privileges struct {
 	profile    string
 }
 
-// resolve checks what was asked for and adds what the network decides: in the host's, NET_RAW would read the host's own traffic,
-// so there it must be asked for.
+// resolve checks what was asked for and adds what the network decides: in the host's or a joined one, NET_RAW would read the
+// traffic of others, so there it must be asked for.
 func (p *Privileges) resolve(network string) (privileges, error) {
 	out := privileges{Insecure: p.Insecure, Caps: defaultCaps(), NoNewPrivileges: p.NoNewPrivileges, unfiltered: p.Unconfined || p.Insecure, profile: p.Seccomp}
-	if network == NetworkHost {
+	if foreign(network) {
 		out.Caps &^= capsOf(unix.CAP_NET_RAW)
 	}
 	for _, name := range p.AddCaps {

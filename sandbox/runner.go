@@ -33,6 +33,7 @@ type Runner struct {
 // kind is what must be known of a step when its child starts.
 type kind struct {
 	network    string
+	joined     nsID // the namespace that network names
 	limits     Limits
 	privileges privileges
 	devices    []string // rules of the filter; none: no filter
@@ -173,7 +174,12 @@ func (r *Runner) start(k kind) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.spawner.spawn(k.network, prepFrame{Network: k.network, Cgroups: dirs, Filter: filter, Privileges: k.privileges})
+	net, err := openNet(&k)
+	if err != nil {
+		return nil, err
+	}
+	defer net.close()
+	p, err := r.spawner.spawn(net, prepFrame{Network: k.network, Cgroups: dirs, Filter: filter, Privileges: k.privileges})
 	if err != nil {
 		return nil, err
 	}
@@ -201,6 +207,9 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 		return Result{}, &SetupError{Op: "check step", Kind: ErrInvalid, Detail: err.Error()}
 	}
 	k := kind{network: s.Network, limits: s.Limits, privileges: privileges}
+	if k.joined, err = networkID(s.Network); err != nil {
+		return Result{}, err
+	}
 	if !privileges.Insecure {
 		k.devices, k.filtered = deviceRules(s.Devices), filtered(s.Devices)
 	}
@@ -546,8 +555,6 @@ func (s *Spec) check() error {
 	switch {
 	case len(s.Args) == 0 || s.Args[0] == "":
 		return bad("the command is empty")
-	case s.Network != NetworkHost && s.Network != NetworkNone:
-		return &SetupError{Op: "check step", Kind: ErrUnsupported, Detail: fmt.Sprintf("network %q", s.Network)}
 	case len(s.Hostname) > maxHostname:
 		return bad("the host name is longer than %d bytes", maxHostname)
 	case len(s.Lower) > maxLower:
@@ -578,7 +585,7 @@ func (s *Spec) check() error {
 			return err
 		}
 	}
-	if err := s.checkNames(bad); err != nil {
+	if err := errors.Join(s.checkNames(bad), checkNetwork(s.Network)); err != nil {
 		return err
 	}
 	for _, l := range s.Rlimits {

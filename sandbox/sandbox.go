@@ -46,7 +46,7 @@ type Spec struct {
 	Hostname string // empty: buildkitsandbox
 	Devices  []Device
 	Mounts   []Mount // applied in this order, after the devices
-	Network  string  // "host" or "none"
+	Network  string  // NetworkHost, NetworkNone, or a namespace: NetworkPath with a path, NetworkContainer with a pid
 	Hosts    []string
 	NoHosts  bool // the image's own /etc/hosts is left in place
 	DNS      DNS

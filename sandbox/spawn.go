@@ -33,9 +33,9 @@ type spawner struct {
 }
 
 type spawnRequest struct {
-	network string
-	prep    prepFrame
-	reply   chan spawnReply
+	net   *stepNet
+	prep  prepFrame
+	reply chan spawnReply
 }
 
 type spawnReply struct {
@@ -77,9 +77,9 @@ func (s *spawner) loop() {
 }
 
 // spawn starts a child, which builds all that does not depend on its step.
-func (s *spawner) spawn(network string, prep prepFrame) (*process, error) {
+func (s *spawner) spawn(net *stepNet, prep prepFrame) (*process, error) {
 	reply := make(chan spawnReply, 1)
-	s.requests <- spawnRequest{network, prep, reply}
+	s.requests <- spawnRequest{net, prep, reply}
 	r := <-reply
 	return r.p, r.err
 }
@@ -104,15 +104,15 @@ func (s *spawner) start(req spawnRequest) (*process, error) {
 		return nil, setupError("start sandbox", "", err)
 	}
 	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
-	if req.network == NetworkNone {
-		flags |= unix.CLONE_NEWNET
-	}
-	p.proc, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(exeFD), []string{childName}, &os.ProcAttr{
-		Dir: "/",
-		Env: childEnv(),
-		// The executable is laid out with the others: what has another number may be overwritten while they are.
-		Files: append(slices.Clip(files), s.exe),
-		Sys:   &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL, Setsid: true},
+	err = req.net.start(flags, func(flags uintptr) (err error) {
+		p.proc, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(exeFD), []string{childName}, &os.ProcAttr{
+			Dir: "/",
+			Env: childEnv(),
+			// The executable is laid out with the others: what has another number may be overwritten while they are.
+			Files: append(slices.Clip(files), s.exe),
+			Sys:   &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL, Setsid: true},
+		})
+		return err
 	})
 	if err != nil {
 		p.closeFiles()

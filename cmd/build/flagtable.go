@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // kind is the shape of a flag's value.
 type kind int
@@ -165,7 +168,7 @@ func resultFlags() []flagSpec {
 func runFlags() []flagSpec {
 	return []flagSpec{
 		{name: "allow", kind: kindList, arg: "ENTITLEMENT", text: "let steps have more: network.host, security.insecure, device or device=NAME"},
-		{name: "network", kind: kindString, arg: "MODE", text: "network of RUN steps: default, host or none", decide: networkVerdict},
+		{name: "network", kind: kindString, arg: "MODE", text: "network of RUN steps: default, host, none, container:PID or ns:PATH", decide: networkVerdict},
 		{name: "network-strict", kind: kindBool, text: "fail rather than fall back to the host's network"},
 		{name: "http-proxy", kind: kindBool, text: "give RUN steps the proxy variables of the environment"},
 		{name: "add-host", kind: kindList, arg: "NAME:IP", text: "line of /etc/hosts in RUN steps", decide: addHostVerdict},
@@ -202,15 +205,29 @@ func runFlags() []flagSpec {
 }
 
 func networkVerdict(v string) (verdict, string) {
+	pid, container := strings.CutPrefix(v, "container:")
+	path, joined := strings.CutPrefix(v, "ns:")
 	switch {
 	case v == "default" || v == "private" || v == "host" || v == "none" || v == "":
 		return yes, ""
-	case v == "bridge" || hasAnyPrefix(v, "ns:") || isNumber(strings.TrimPrefix(v, "container:")):
+	case container && isPID(pid):
+		return yes, ""
+	case container:
+		return no, "there is no daemon that knows containers by name; give the number of a process in it, container:PID"
+	case joined && strings.HasPrefix(path, "/"):
+		return yes, ""
+	case joined:
+		return no, "give the absolute path of a network namespace, e.g. ns:/run/netns/NAME"
+	case v == "bridge":
 		return later, "use default, host or none"
-	case hasAnyPrefix(v, "container:"):
-		return no, "there is no daemon that knows containers by name; use default, host or none"
 	}
-	return no, "the networks are default, host and none"
+	return no, "the networks are default, host, none, container:PID and ns:PATH"
+}
+
+// isPID accepts the number of a process as the kernel writes it.
+func isPID(s string) bool {
+	n, err := strconv.ParseInt(s, 10, 32)
+	return err == nil && n > 0 && strconv.FormatInt(n, 10) == s
 }
 
 func explainVerdict(v string) (verdict, string) {

@@ -67,5 +67,3 @@ func hasAnyPrefix(s string, prefixes ...string) bool {
 
 // lastField is what follows the last ":" or "=" of s.
 func lastField(s string) string { return s[strings.LastIndexAny(s, ":=")+1:] }
-
-func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
