@@ -79,7 +79,6 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, devices *dev
 	}
 	log := newStepLog(sr.em, stepOf(ctx))
 	spec := sr.spec(step.Run, log)
-	spec.Network = sr.network(sr.networkMode(step.Run))
 	devices.give(&spec)
 	spec.Lower, spec.Upper, spec.Work = work.Dirs()
 	if err := mounts.prepare(ctx, &spec); err != nil {
@@ -132,7 +131,7 @@ func usageOfResult(r *sandbox.Result) usageOf {
 func (sr *stageRun) spec(r *stages.Run, log *stepLog) sandbox.Spec {
 	spec := sandbox.Spec{
 		Args: r.Args, Env: sr.environment(r), Dir: r.Dir, User: r.User,
-		Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
+		Network: sr.network(sr.networkMode(r)), Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
 	}
 	sr.opt.Run.shape(&spec)
 	if r.Security == "insecure" {
