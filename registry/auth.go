@@ -115,8 +115,10 @@ func (a *authorizer) token(o *operation, c challenge, cred credential) (string, 
 		return "", time.Time{}, err
 	}
 	scopes := o.scopes()
-	if s := c.params["scope"]; s != "" && !slices.Contains(scopes, s) {
-		scopes = append(scopes, s)
+	for _, s := range strings.Fields(c.params["scope"]) { // several are in one text
+		if !slices.Contains(scopes, s) {
+			scopes = append(scopes, s)
+		}
 	}
 	asked := time.Now()
 	req, err := a.tokenRequest(o.ctx, realm, c.params["service"], scopes, cred)
