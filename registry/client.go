@@ -435,8 +435,21 @@ func (c *Client) PushBlob(ctx context.Context, rf Reference, desc ocispec.Descri
 	return c.pushBlob(ctx, rf, desc, r, "")
 }
 
-// pushBlob uploads a blob unless the registry takes it from another of its repositories.
+// pushBlob uploads a blob unless the registry takes it from another of its repositories. An upload that the registry does not
+// know any more has ended, and its answer was lost, or it went with a restart.
 func (c *Client) pushBlob(ctx context.Context, rf Reference, desc ocispec.Descriptor, r io.ReadSeeker, from string) error {
+	err := c.upload(ctx, rf, desc, r, from)
+	if !errors.Is(err, ErrNotFound) || ctx.Err() != nil {
+		return err
+	}
+	if there, headErr := c.hasBlobForPush(ctx, rf, desc); headErr != nil || there {
+		return headErr
+	}
+	return c.upload(ctx, rf, desc, r, from)
+}
+
+// upload is one upload of a blob, with its retries.
+func (c *Client) upload(ctx context.Context, rf Reference, desc ocispec.Descriptor, r io.ReadSeeker, from string) error {
 	cl, err := c.beginBlob(ctx, "push", rf, desc, true)
 	if err != nil {
 		return err
@@ -456,7 +469,7 @@ func (c *Client) pushBlob(ctx context.Context, rf Reference, desc ocispec.Descri
 		return nil
 	case from != "" && ctx.Err() == nil && (mounted || cl.denied()):
 		// The right to read there was not to be had, or the registry has lost it there, too.
-		return c.pushBlob(ctx, rf, desc, r, "")
+		return c.upload(ctx, rf, desc, r, "")
 	}
 	return cl.fail(ctx, err)
 }

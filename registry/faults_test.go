@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -134,4 +135,41 @@ func tryAll(t *testing.T, c *registry.Client, ref registry.Reference) error {
 		t.Errorf("wrong bytes: %d of %d", len(got), len(layer))
 	}
 	return err
+}
+
+// The answer to the last request of an upload is lost, or the upload with a restart of the registry: the blob arrives all the same.
+func TestHostileF28_UploadsThatTheRegistryForgot(t *testing.T) {
+	t.Parallel()
+	layer, _, _ := parts()
+	for name, lose := range map[string]func(http.ResponseWriter, *http.Request, http.Handler){
+		"the answer": func(_ http.ResponseWriter, req *http.Request, inner http.Handler) {
+			inner.ServeHTTP(httptest.NewRecorder(), req)
+			panic(http.ErrAbortHandler)
+		},
+		"the upload": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}`))
+		},
+	} {
+		r := registrytest.New(t)
+		var puts atomic.Int64
+		inner := r.Server.Config.Handler
+		outer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if req.Method == http.MethodPut && puts.Add(1) == 1 {
+				lose(w, req, inner)
+				return
+			}
+			inner.ServeHTTP(w, req)
+		}))
+		t.Cleanup(outer.Close)
+		ref := parse(t, outer.Listener.Addr().String()+"/app:1")
+		d := describe("application/vnd.oci.image.layer.v1.tar", layer)
+		if err := client(t, registry.Config{Retries: 3}).PushBlob(t.Context(), ref, d, bytes.NewReader(layer)); err != nil {
+			t.Errorf("%s is lost: %v", name, err)
+		}
+		if got := r.Blobs("app"); len(got) != 1 || got[0] != d.Digest {
+			t.Errorf("%s is lost: the registry has %v", name, got)
+		}
+	}
 }
