@@ -37,6 +37,7 @@ type Config struct {
 	RetryDelay         time.Duration    // before the second of them; 0 chooses
 	DockerConfig       string           // path of the Docker configuration file for credentials; "" none
 	CAFile             string
+	LeaveImmutable     bool                                  // a tag that a registry lets nobody move is no error of a push
 	AllowPrivate       bool                                  // a registry may send us to private addresses (HOSTILE R-20)
 	TokenHosts         []string                              // hosts besides the registry's own that may see its credentials
 	Proxy              func(*http.Request) (*url.URL, error) // nil: none
@@ -96,7 +97,7 @@ func (b *Builder) open() error {
 	b.builds = history.Open(filepath.Join(root, "history"), b.cfg.Now)
 	b.registry, err = registry.New(registry.Config{
 		Insecure: b.cfg.InsecureRegistries, InsecureAll: b.cfg.InsecureAll, Hosts: b.cfg.RegistryHosts, PushChunk: b.cfg.PushChunk, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile,
-		Logins: b.cfg.Logins, Retries: b.cfg.Tries, RetryDelay: b.cfg.RetryDelay,
+		LeaveImmutable: b.cfg.LeaveImmutable, Logins: b.cfg.Logins, Retries: b.cfg.Tries, RetryDelay: b.cfg.RetryDelay,
 		AllowPrivate: b.cfg.AllowPrivate, TokenHosts: b.cfg.TokenHosts, Proxy: b.cfg.proxy(), Notice: b.notice,
 	})
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gobuild/history"
+
+	"gobuild/stages"
 )
 
 // Options say what to build and what to do with the result. Slices and maps may be nil.
@@ -26,6 +28,8 @@ type Options struct {
 	Name            string            // of the build, in its record
 	ProxyArgs       map[string]string // proxy variables for RUN; not part of keys (B9)
 	Labels          map[string]string // --label
+	Env             []string          // NAME=VALUE that the image has beside what the Dockerfile says
+	Unset           stages.Unset      // what it does not have
 	Annotations     []Annotation      // --annotation
 	Squash          string            // SquashNew, SquashAll, or "" for a layer a step (FEATURES H17)
 	UserXattrs      bool              // layers keep user.* attributes (FEATURES H8)

@@ -174,7 +174,7 @@ func (bd *build) planOptions(target ocispec.Platform) (stages.Options, error) {
 		contexts[name] = c
 	}
 	return stages.Options{
-		Target: bd.opt.Target, BuildArgs: bd.opt.BuildArgs, Labels: bd.opt.Labels,
+		Target: bd.opt.Target, BuildArgs: bd.opt.BuildArgs, Labels: bd.opt.Labels, Env: bd.opt.Env, Unset: bd.opt.Unset,
 		TargetPlatform: target, PlatformGiven: len(bd.opt.Platforms) > 0, BuildPlatform: host,
 		Contexts: contexts, Network: bd.opt.Run.Network, Allow: bd.opt.Allow, Ignore: bd.trees.ignorePatterns(), IgnoreSyntax: bd.opt.IgnoreSyntax,
 		Best: stages.BestBuild, Facts: bd.contextFacts(),

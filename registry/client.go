@@ -37,10 +37,12 @@ type Config struct {
 	Retries      int             // tries of one request in all; 0 for 5
 	RetryDelay   time.Duration   // before the second try, doubling after; 0 for 1 s
 	UserAgent    string          // "" for gobuild
-	AllowPrivate bool            // registries may lead to private addresses (redirects, uploads)
-	TokenHosts   []string        // hosts besides the registry's own domain that may be sent its credentials for a token
-	Env          []string        // environment of credential helpers, whose PATH they are looked up in; nil for the process's
-	Notice       func(string)    // told what a user should know, e.g. that a registry is spoken to without TLS; nil drops it
+	// LeaveImmutable makes PushRoot push by digest where a tag means something else and the registry lets nobody move it.
+	LeaveImmutable bool
+	AllowPrivate   bool         // registries may lead to private addresses (redirects, uploads)
+	TokenHosts     []string     // hosts besides the registry's own domain that may be sent its credentials for a token
+	Env            []string     // environment of credential helpers, whose PATH they are looked up in; nil for the process's
+	Notice         func(string) // told what a user should know, e.g. that a registry is spoken to without TLS; nil drops it
 
 	// Proxy chooses the proxy of a request, as http.Transport.Proxy does; nil uses none.
 	Proxy func(*http.Request) (*url.URL, error)
@@ -488,7 +490,7 @@ func (c *Client) PushManifest(ctx context.Context, rf Reference, desc ocispec.De
 		return err
 	}
 	defer cl.end()
-	cl.upload = desc.Digest
+	cl.upload, cl.manifest = desc.Digest, true
 	cl.r.Digest = ""
 	if rf.Tag == "" {
 		cl.r.Digest = desc.Digest.String()

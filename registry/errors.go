@@ -21,6 +21,8 @@ var (
 	ErrUnavailable = errors.New("registry unavailable")
 	// ErrContent says that a server sent something other than what was asked for.
 	ErrContent = errors.New("content is not what was asked for")
+	// ErrImmutable says that a tag is there and may not be moved.
+	ErrImmutable = errors.New("the tag is immutable")
 	// ErrRefused says that a server wanted something unsafe: see Remedy for what allows it.
 	ErrRefused = errors.New("refused as unsafe")
 )
@@ -84,6 +86,8 @@ func remedy(e *Error) string {
 		return "the registry speaks plain HTTP: if it may be trusted, use --insecure-registry " + e.Host
 	case errors.Is(e.Err, unix.ECONNREFUSED):
 		return "nothing answers at " + e.Host + ": check the name and port, and that the registry is running"
+	case errors.Is(e.Err, ErrImmutable):
+		return "push another tag, or use --push-ignore-immutable-tag-errors to leave this one as it is"
 	case e.Status == http.StatusMethodNotAllowed && e.Op == "remove":
 		return "this registry is set up to keep what it has: its operator must allow deletes"
 	case e.Status == http.StatusTooManyRequests && e.Credential == "":

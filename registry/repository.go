@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -116,9 +117,27 @@ func (r *Repository) PushRoot(ctx context.Context, desc ocispec.Descriptor, rd i
 			return fmt.Errorf("push %s: read manifest %s: %w", rf.Familiar(), desc.Digest, err)
 		}
 		if err := r.pushManifest(ctx, rf, desc, rd); err != nil {
-			return err
+			if err = r.besideImmutable(ctx, rf, desc, rd, err); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+// besideImmutable pushes by digest where err says that the tag is immutable, and that is to be lived with.
+func (r *Repository) besideImmutable(ctx context.Context, rf Reference, desc ocispec.Descriptor, rd io.ReadSeeker, err error) error {
+	if !r.c.cfg.LeaveImmutable || !errors.Is(err, ErrImmutable) {
+		return err
+	}
+	if _, err := rd.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("push %s: read manifest %s: %w", rf.Familiar(), desc.Digest, err)
+	}
+	byDigest := r.byDigest(desc)
+	if err := r.pushManifest(ctx, byDigest, desc, rd); err != nil {
+		return err
+	}
+	r.c.cfg.Notice(fmt.Sprintf("the tag %s is immutable and stays what it is: the image is %s", rf.Familiar(), byDigest.Familiar()))
 	return nil
 }
 

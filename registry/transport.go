@@ -295,7 +295,11 @@ func (l *localError) Unwrap() error { return l.err }
 // answer prepares the final answer for regclient.
 func answer(o *operation, req *http.Request, resp *http.Response) (*http.Response, error) {
 	if resp.StatusCode >= 300 {
-		return failure(o, resp), nil
+		resp = failure(o, resp)
+		if err := o.immutable(); err != nil {
+			return nil, err
+		}
+		return resp, nil
 	}
 	o.answered(resp.StatusCode, "")
 	resp.Header.Del("Warning") // regclient logs them
@@ -322,6 +326,18 @@ func answer(o *operation, req *http.Request, resp *http.Response) (*http.Respons
 		}
 	}
 	return resp, nil
+}
+
+// immutable ends a push that an immutable tag is in the way of. Each registry has a status of its own for it, and this word.
+func (o *operation) immutable() error {
+	o.mu.Lock()
+	is := o.push && o.manifest && o.status >= 400 && o.status < 500 && strings.Contains(strings.ToLower(o.said), "immutable")
+	err := o.because(ErrImmutable)
+	o.mu.Unlock()
+	if !is {
+		return nil
+	}
+	return o.abort(err)
 }
 
 // failure bounds the body of an error answer and fits its header to what regclient makes of it.

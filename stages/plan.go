@@ -217,6 +217,8 @@ type Options struct {
 	Target         string            // stage name or index; "" the last
 	BuildArgs      map[string]string // --build-arg
 	Labels         map[string]string // --label, applied last to the target
+	Env            []string          // --env NAME=VALUE, the same
+	Unset          Unset             // what goes from the target before that
 	TargetPlatform ocispec.Platform  // zero: BuildPlatform
 	PlatformGiven  bool              // --platform was given: the result's os/arch/variant are TargetPlatform's (H1)
 	BuildPlatform  ocispec.Platform
@@ -230,6 +232,9 @@ type Options struct {
 	Epoch          *string            // what SOURCE_DATE_EPOCH means, as found out from File.Epoch; "" nothing; nil: not found out
 	AllStages      bool               // keep stages the target does not need (--skip-unused-stages=false, lint)
 }
+
+// Unset names what the configuration of the result does not have, whoever put it there.
+type Unset struct{ Env, Labels []string }
 
 // Context is the kind of a named context: exactly one field is set.
 type Context struct {

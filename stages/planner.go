@@ -407,18 +407,46 @@ func (p *planner) evaluate(target int) (*Plan, error) {
 	return plan, nil
 }
 
+// finishEnv applies --unsetenv and --env, in this order (H18). No step sees them.
+func (p *planner) finishEnv(out *Stage, st *stage) {
+	if len(p.opt.Env)+len(p.opt.Unset.Env) == 0 {
+		return
+	}
+	var env []string
+	for _, kv := range out.Image.Config.Env {
+		if name, _, _ := strings.Cut(kv, "="); !slices.Contains(p.opt.Unset.Env, name) {
+			env = append(env, kv)
+		}
+	}
+	for _, kv := range p.opt.Env {
+		name, value, _ := strings.Cut(kv, "=")
+		if i := slices.IndexFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") }); i >= 0 {
+			env[i] = name + "=" + value
+		} else {
+			env = append(env, name+"="+value)
+		}
+		st.size += len(kv)
+	}
+	out.Image.Config.Env = env
+}
+
 // finish applies what the invoker decides about the result alone (B13, H1).
 func (p *planner) finish(out *Stage, st *stage) error {
-	if len(p.opt.Labels) > 0 {
+	p.finishEnv(out, st)
+	if len(p.opt.Labels)+len(p.opt.Unset.Labels) > 0 {
 		labels := make(map[string]string, len(out.Image.Config.Labels)+len(p.opt.Labels))
 		for k, v := range out.Image.Config.Labels {
-			labels[k] = v
+			if !slices.Contains(p.opt.Unset.Labels, k) {
+				labels[k] = v
+			}
 		}
 		for k, v := range p.opt.Labels {
 			labels[k] = v
 			st.size += len(k) + len(v)
 		}
-		out.Image.Config.Labels = labels
+		if out.Image.Config.Labels = labels; len(labels) == 0 {
+			out.Image.Config.Labels = nil
+		}
 	}
 	if st.size > maxConfig {
 		return &Error{Pos: st.raw.pos, Op: "image configuration", Err: errConfigSize}

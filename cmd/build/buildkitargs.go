@@ -19,7 +19,8 @@ func (a *app) heedBuildkitArgs(opt *builder.Options) error {
 	if inline {
 		opt.CacheTo = append(opt.CacheTo, builder.CacheShare{Type: "inline"})
 	}
-	if opt.Index, err = boolArg(opt, "BUILDKIT_MULTI_PLATFORM"); err != nil {
+	index, err := boolArg(opt, "BUILDKIT_MULTI_PLATFORM")
+	if opt.Index = opt.Index || index; err != nil {
 		return err
 	}
 	opt.Name = opt.BuildArgs["BUILDKIT_BUILD_NAME"]

@@ -79,6 +79,7 @@ func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 		PushChunk:          chunk,
 		InsecureAll:        f.given("tls-verify") && !f.is("tls-verify"),
 		InsecureRegistries: f.list("insecure-registry"),
+		LeaveImmutable:     f.is("push-ignore-immutable-tag-errors"),
 		AllowPrivate:       f.is("allow-private"),
 		Offline:            f.is("offline"),
 		TokenHosts:         f.list("registry-token-host"),

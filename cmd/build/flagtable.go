@@ -131,6 +131,9 @@ func whatFlags() []flagSpec {
 		{name: "secret", kind: kindList, arg: "id=ID[,src=FILE|env=VAR]", text: "secret for RUN --mount=type=secret"},
 		{name: "ssh", kind: kindList, arg: "ID[=SOCKET]", text: "SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)"},
 		{name: "label", kind: kindList, arg: "KEY=VALUE", text: "label of the image"},
+		{name: "unsetlabel", kind: kindList, arg: "KEY", text: "label that the image does not have, though its base or the Dockerfile gives it one"},
+		{name: "env", kind: kindList, arg: "NAME[=VALUE]", text: "variable of the image, not of its steps; without = it is taken from the environment"},
+		{name: "unsetenv", kind: kindList, arg: "NAME", text: "variable that the image does not have, though its base or the Dockerfile gives it one"},
 		{name: "annotation", kind: kindList, arg: "[TYPE:]KEY=VALUE", text: "annotation of the manifest, or of what TYPE[PLATFORM] says: manifest, manifest-descriptor, index, index-descriptor"},
 		{name: "squash", kind: kindBool, text: "make one layer of those that this build adds"},
 		{name: "squash-all", kind: kindBool, text: "make one layer of those and the base image's"},
@@ -149,9 +152,11 @@ func whatFlags() []flagSpec {
 func resultFlags() []flagSpec {
 	return []flagSpec{
 		{name: "tag", short: "t", kind: kindList, arg: "NAME[:TAG]", text: "name of the image"},
+		{name: "manifest", kind: kindString, arg: "NAME[:TAG]", text: "make an index, also of one platform, and name it so; one that has the name loses it"},
 		{name: "output", short: "o", kind: kindList, arg: "OUTPUT", text: "result: type=image|registry|oci|docker|local|tar|cacheonly[,dest=PATH], a directory, or - for a tar"},
 		{name: "push", kind: kindBool, text: "push the image under its -t names"},
 		{name: "push-chunk", kind: kindString, arg: "SIZE", text: "upload larger blobs in chunks of this size, e.g. 16m, for proxies that limit requests (default: whole, and in chunks when that fails)"},
+		{name: "push-ignore-immutable-tag-errors", kind: kindBool, text: "push by digest, with a notice, where a tag is there and the registry lets nobody move it"},
 		{name: "load", kind: kindString, bare: "auto", arg: "TOOL", text: "hand the image to docker load or podman load"},
 		{name: "quiet", short: "q", kind: kindBool, text: "print only the image id"},
 		{name: "iidfile", kind: kindString, arg: "FILE", text: "write the image id to a file"},

@@ -13,6 +13,7 @@ import (
 
 	"gobuild/builder"
 	"gobuild/internal/imageref"
+	"gobuild/stages"
 )
 
 // buildOptions turns the flags of build and plan into builder options, the
@@ -159,6 +160,21 @@ func (a *app) fillLabels(opt *builder.Options, f flags) error {
 			return usagef("--label=%s: want KEY=VALUE", l)
 		}
 		opt.Labels[key] = value
+	}
+	opt.Unset = stages.Unset{Env: f.list("unsetenv"), Labels: f.list("unsetlabel")}
+	for _, e := range f.list("env") {
+		name, _, given := strings.Cut(e, "=")
+		if name == "" {
+			return usagef("--env=%s: want NAME=VALUE", e)
+		}
+		if !given {
+			value, ok := a.env.lookup(name)
+			if !ok {
+				return usagef("--env=%s: the environment has no such variable", e)
+			}
+			e += "=" + value
+		}
+		opt.Env = append(opt.Env, e)
 	}
 	return nil
 }
@@ -332,11 +348,12 @@ func (a *app) fillFiles(opt *builder.Options, f flags) error {
 
 // fillTags checks the names and completes them: a name without a tag gets latest (FEATURES K8).
 func (a *app) fillTags(opt *builder.Options, f flags) error {
+	opt.Index = opt.Index || f.given("manifest")
 	seen := map[string]bool{}
-	for _, t := range f.list("tag") {
+	for _, t := range append(slices.Clone(f.list("tag")), f.list("manifest")...) {
 		name, err := imageName(t)
 		if err != nil {
-			return fmt.Errorf("--tag: %w", err)
+			return fmt.Errorf("name of the image: %w", err)
 		}
 		if !seen[name] {
 			seen[name] = true

@@ -22,6 +22,11 @@ func pushChunkFlag() flagSpec {
 	return flagSpec{name: "push-chunk", kind: kindString, arg: "SIZE", text: "upload larger blobs in chunks of this size, e.g. 16m, for proxies that limit requests (default: whole, and in chunks when that fails)"}
 }
 
+// immutableFlag is also a flag of builds.
+func immutableFlag() flagSpec {
+	return flagSpec{name: "push-ignore-immutable-tag-errors", kind: kindBool, text: "push by digest, with a notice, where a tag is there and the registry lets nobody move it"}
+}
+
 func copyCommand() command {
 	return command{
 		name: "copy", group: "Registries", args: "SOURCE DESTINATION", short: "Copy an image from one place to another",
@@ -29,7 +34,7 @@ func copyCommand() command {
 		flags: func() []flagSpec {
 			return []flagSpec{
 				platformFlag("of an index, copy the image of this platform alone (default the whole index)"),
-				pushChunkFlag(),
+				pushChunkFlag(), immutableFlag(),
 				{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"},
 			}
 		},
@@ -98,7 +103,7 @@ func pushCommand() command {
 	return command{
 		name: "push", group: "Registries", args: "IMAGE", short: "Push an image of the store to its registry",
 		flags: func() []flagSpec {
-			return []flagSpec{pushChunkFlag(), {name: "quiet", short: "q", kind: kindBool, text: "print only the digest"}}
+			return []flagSpec{pushChunkFlag(), immutableFlag(), {name: "quiet", short: "q", kind: kindBool, text: "print only the digest"}}
 		},
 		run: func(a *app, ctx context.Context, args []string) error {
 			if err := oneImage("push", args); err != nil {
@@ -121,6 +126,7 @@ func pullCommand() command {
 		flags: func() []flagSpec {
 			return []flagSpec{
 				{name: "platform", kind: kindList, arg: "OS/ARCH", text: "platform to fetch (default this machine's)"},
+				{name: "all-platforms", short: "a", kind: kindBool, text: "fetch the whole index, with every image in it"},
 				{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"},
 			}
 		},
@@ -132,6 +138,12 @@ func pullCommand() command {
 			if err := a.fillPlatform(&opt, a.flags); err != nil {
 				return err
 			}
+			if a.flags.is("all-platforms") {
+				if a.flags.given("platform") {
+					return usagef("--platform and --all-platforms exclude each other")
+				}
+				return a.withBuilder(func(b *builder.Builder) error { return a.pullAll(ctx, b, args[0]) })
+			}
 			return a.withBuilder(func(b *builder.Builder) error {
 				d, err := b.Pull(ctx, args[0], strings.Join(opt.Platforms, ","), a.printer.Event)
 				if err != nil {
@@ -141,6 +153,15 @@ func pullCommand() command {
 			})
 		},
 	}
+}
+
+// pullAll fetches what a name means as it is, under that name.
+func (a *app) pullAll(ctx context.Context, b *builder.Builder, name string) error {
+	d, err := b.Copy(ctx, builder.CopyOptions{From: "docker://" + name, To: "store://" + name, Progress: a.printer.Event})
+	if err != nil {
+		return err
+	}
+	return a.print(d.String())
 }
 
 func rmiCommand() command {
