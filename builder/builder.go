@@ -95,11 +95,7 @@ func (b *Builder) open() error {
 	}
 	b.openHolds()
 	b.builds = history.Open(filepath.Join(root, "history"), b.cfg.Now)
-	b.registry, err = registry.New(registry.Config{
-		Insecure: b.cfg.InsecureRegistries, InsecureAll: b.cfg.InsecureAll, Hosts: b.cfg.RegistryHosts, PushChunk: b.cfg.PushChunk, DockerConfig: b.cfg.DockerConfig, CAFile: b.cfg.CAFile,
-		LeaveImmutable: b.cfg.LeaveImmutable, Logins: b.cfg.Logins, Retries: b.cfg.Tries, RetryDelay: b.cfg.RetryDelay,
-		AllowPrivate: b.cfg.AllowPrivate, TokenHosts: b.cfg.TokenHosts, Proxy: b.cfg.proxy(), Notice: b.notice,
-	})
+	b.registry, err = registry.New(b.cfg.registryConfig(b.notice))
 	if err != nil {
 		return err
 	}

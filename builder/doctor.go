@@ -52,6 +52,7 @@ type DoctorOptions struct {
 	TempDir      string   // tried in where the state directory cannot be
 	Path         []string // where helper programs are looked for
 	CgroupParent string
+	Registries   []string // HOST[:PORT] that are asked, too
 }
 
 // Doctor says what this machine offers, by trying it in the state directory. It opens nothing there and leaves nothing behind; a
@@ -66,9 +67,11 @@ func Doctor(ctx context.Context, cfg Config, opt DoctorOptions) *Diagnosis {
 	if probe.Dir == "" {
 		probe.Dir = opt.TempDir
 	}
-	return diagnose(machine{
+	d := diagnose(machine{
 		facts: sandbox.Probe(ctx, probe), root: cfg.Root, rootErr: place.err, disk: diskOf(probe.Dir), clock: clockOf(probe.Dir, cfg),
 	})
+	d.Checks = append(d.Checks, registryChecks(ctx, cfg, opt.Registries)...)
+	return d
 }
 
 // place is the state directory while it is tried.

@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/regclient/regclient/types/ref"
-
 	"gobuild/internal/atomicfile"
 	"gobuild/internal/filelock"
 )
@@ -32,15 +30,11 @@ type Login struct {
 // CheckLogin asks the registry's /v2/ with this login, and nothing else. Nothing is kept.
 func (c *Client) CheckLogin(ctx context.Context, l Login) error {
 	c.keys.fix(l.Host, l.credential("the login"))
-	cl, err := c.begin(ctx, opLogin, Reference{Host: l.Host}, false)
+	cl, err := c.ping(ctx, opLogin, l.Host)
 	if err != nil {
 		return err
 	}
-	defer cl.end()
-	cl.list = true // the answer is small, and bounded as lists are
-	if _, err := cl.h.client.Ping(cl.ctx, ref.Ref{Scheme: "reg", Registry: cl.r.Registry}); err != nil {
-		return cl.fail(ctx, err)
-	}
+	cl.end()
 	return nil
 }
 

@@ -3,17 +3,21 @@ package main
 import (
 	"context"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"gobuild/builder"
+	"gobuild/registry"
 	"gobuild/ui"
 )
 
 func doctorCommand() command {
 	return command{
-		name: "doctor", group: "State", short: "Show what this machine offers to builds, and what it lacks",
+		name: "doctor", group: "State", args: "[REGISTRY...]", short: "Show what this machine offers to builds, and what it lacks",
 		long: `Try what builds need on this machine, in the state directory, and say of each capability
 whether it is there (ok, limited or missing), why, and what provides it. Nothing is left
-behind. It exits with 3 when a build with RUN cannot run.`,
+behind. Registries that are named are asked whether they answer, and to whom. It exits with 3 when
+a build with RUN cannot run, and else with 4 when a registry does not answer.`,
 		flags: func() []flagSpec {
 			return []flagSpec{
 				{name: "json", kind: kindBool, text: "as JSON"},
@@ -25,15 +29,20 @@ behind. It exits with 3 when a build with RUN cannot run.`,
 }
 
 func (a *app) doctor(ctx context.Context, args []string) error {
-	if len(args) > 0 {
-		return hint(usagef("gobuild doctor takes no argument: a registry cannot be diagnosed yet"), "gobuild pull HOST/IMAGE tells how a registry answers")
+	var hosts []string
+	for _, arg := range args {
+		host, err := registry.ParseHost(arg)
+		if err != nil {
+			return usagef("%w", err)
+		}
+		hosts = append(hosts, host)
 	}
 	cfg, err := a.config(a.flags)
 	if err != nil {
 		return err
 	}
 	d := builder.Doctor(ctx, cfg, builder.DoctorOptions{
-		TempDir: a.env.tempDir(), Path: a.helperPath(), CgroupParent: a.flags.str("cgroup-parent"),
+		TempDir: a.env.tempDir(), Path: a.helperPath(), CgroupParent: a.flags.str("cgroup-parent"), Registries: hosts,
 	})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -56,6 +65,12 @@ func (a *app) showDiagnosis(d *builder.Diagnosis) error {
 	}
 	if err == nil && !d.CanRun {
 		return &statusError{exitEnvironment}
+	}
+	silent := func(c builder.Check) bool {
+		return strings.HasPrefix(c.Name, "registry ") && c.State == builder.StateMissing
+	}
+	if err == nil && slices.ContainsFunc(d.Checks, silent) {
+		return &statusError{exitRemote}
 	}
 	return err
 }
