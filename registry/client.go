@@ -120,7 +120,7 @@ type call struct {
 
 // begin starts an operation on a registry itself. End it with call.end.
 func (c *Client) begin(ctx context.Context, name string, rf Reference, push bool) (*call, error) {
-	r, err := c.dir.lookup(rf.Host)
+	r, err := c.dir.lookup(rf)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (c *Client) begin(ctx context.Context, name string, rf Reference, push bool
 // beginAt starts an operation on one of the servers for a registry.
 func (c *Client) beginAt(ctx context.Context, name string, rf Reference, push bool, s hostconf.Server) (*call, error) {
 	cl := &call{operation: newOperation(ctx, rf, push, c.cfg.Retries), name: name, ref: rf, server: s, r: regRef(s, rf)}
-	if cl.isMirror() { // another server is next: no time is lost with this one
+	if cl.isMirror() && !s.Last { // another server is next: no time is lost with this one
 		cl.tries = min(cl.tries, mirrorTries)
 	}
 	if cl.path != "" {
@@ -206,7 +206,7 @@ func (c *Client) connect(o *operation, h *host, cl *call) error {
 	}
 	end := &endpoint{
 		origin: &url.URL{Scheme: scheme, Host: hostDNS(name)}, insecure: c.isListed,
-		proxy: c.cfg.Proxy, private: c.cfg.AllowPrivate, root: cl.server.Root,
+		proxy: c.cfg.Proxy, private: c.cfg.AllowPrivate, root: cl.server.Root, strip: cl.server.Strip,
 	}
 	if cl.isMirror() {
 		end.ns = strings.ToLower(cl.ref.Host)

@@ -28,21 +28,21 @@ type directory struct {
 	down  map[string]bool // mirrors that failed: they are not asked again
 }
 
-func (d *directory) lookup(host string) (hostconf.Registry, error) {
-	host = strings.ToLower(host)
+func (d *directory) lookup(rf Reference) (hostconf.Registry, error) {
+	host := strings.ToLower(rf.Host)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if r, ok := d.known[host]; ok {
+	if r, ok := d.known[host+"/"+rf.Path]; ok {
 		return r, nil
 	}
-	r, err := d.conf.Lookup(host)
+	r, err := d.conf.Lookup(host, rf.Path)
 	if err != nil {
 		return r, fmt.Errorf("registry %s: %w", host, err)
 	}
 	if d.known == nil {
 		d.known, d.down = map[string]hostconf.Registry{}, map[string]bool{}
 	}
-	d.known[host] = r
+	d.known[host+"/"+rf.Path] = r
 	return r, nil
 }
 
@@ -60,16 +60,19 @@ func (d *directory) setDown(s hostconf.Server) {
 
 // serverID tells servers apart: one host may be several, with other certificates or another path.
 func serverID(s hostconf.Server) string {
-	return fmt.Sprintf("%q %q %q %v %q %q", s.Scheme, s.Host, s.Root, s.Insecure, s.CA, s.Pairs)
+	return fmt.Sprintf("%q %q %q %q %v %q %q", s.Scheme, s.Host, s.Root, s.Strip, s.Insecure, s.CA, s.Pairs)
 }
 
 // servers are those to ask for an image, in order: mirrors, and at last the registry itself. what is a tag's meaning or content.
 func (c *Client) servers(rf Reference, tag bool) ([]hostconf.Server, error) {
-	r, err := c.dir.lookup(rf.Host)
+	r, err := c.dir.lookup(rf)
 	if err != nil {
 		return nil, err
 	}
 	list := slices.DeleteFunc(slices.Clone(r.Mirrors), func(s hostconf.Server) bool { return tag && !s.Resolve || c.dir.isDown(s) })
+	if r.Location != nil {
+		return append(list, *r.Location), nil
+	}
 	return append(list, r.Origin), nil
 }
 
@@ -103,15 +106,21 @@ func (c *Client) passOver(s hostconf.Server, err error) {
 
 // atServer is the path of a repository as the server's tokens name it.
 func atServer(s hostconf.Server, path string) string {
-	if prefix, ok := strings.CutPrefix(s.Root, "/v2/"); ok {
-		return prefix + "/" + path
+	prefix := strings.TrimPrefix(s.Root, "/v2")
+	return strings.Trim(prefix+"/"+stripped(s.Strip, path+"/"), "/")
+}
+
+// stripped takes a prefix of whole elements off a path.
+func stripped(prefix, path string) string {
+	if prefix == "" {
+		return path
 	}
-	return path
+	return strings.TrimPrefix(path, prefix+"/")
 }
 
 // place rewrites a request for where the server has its API, and tells a mirror whose image it is about.
 func (e *endpoint) place(req *http.Request) *http.Request {
-	if !sameOrigin(req.URL, e.origin) || (e.root == "/v2" || strings.HasPrefix(req.URL.Path, e.root+"/")) && e.ns == "" {
+	if !sameOrigin(req.URL, e.origin) || (e.root == "/v2" || strings.HasPrefix(req.URL.Path, e.root+"/")) && e.ns+e.strip == "" {
 		return req
 	}
 	rest, ok := strings.CutPrefix(req.URL.Path, "/v2/")
@@ -119,7 +128,7 @@ func (e *endpoint) place(req *http.Request) *http.Request {
 		return req
 	}
 	out := req.Clone(req.Context())
-	out.URL.Path, out.URL.RawPath = e.root+"/"+rest, ""
+	out.URL.Path, out.URL.RawPath = e.root+"/"+stripped(e.strip, rest), ""
 	if e.ns != "" {
 		q := out.URL.Query()
 		q.Set("ns", e.ns)

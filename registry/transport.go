@@ -29,6 +29,7 @@ type endpoint struct {
 	proxy    func(*http.Request) (*url.URL, error)
 	private  bool   // servers may lead to private addresses
 	root     string // path of the API
+	strip    string // what the names of repositories do not begin with there
 	ns       string // of a mirror: the registry that it stands for
 
 	links links

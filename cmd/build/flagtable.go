@@ -89,7 +89,7 @@ func globalFlags() []flagSpec {
 		{name: "tls-verify", kind: kindBool, text: "=false: speak unverified TLS, or plain HTTP, with every registry that is named"},
 		{name: "cert-dir", kind: kindString, arg: "DIR", text: "authorities (*.crt) and client certificates (*.cert with *.key) for registries"},
 		{name: "registry-mirror", kind: kindList, arg: "[HOST=]MIRROR[/PREFIX]", text: "pull images of this registry (default docker.io) from a mirror first"},
-		{name: "registry-config", kind: kindList, arg: "FILE|DIR", text: "registries.toml, or a folder like /etc/containerd/certs.d (default: those of the system and the user)"},
+		{name: "registry-config", kind: kindList, arg: "FILE|DIR", text: "registries.toml, podman's registries.conf, or a folder like /etc/containerd/certs.d (default: those of the system and the user)"},
 		{name: "registry-token-host", kind: kindList, arg: "HOST", text: "a registry may have its credentials sent to this host for a token"},
 		{name: "allow-private", kind: kindBool, text: "let registries send us on to private addresses"},
 	}

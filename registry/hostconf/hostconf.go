@@ -22,10 +22,11 @@ var ErrConfig = errors.New("registry configuration")
 
 // Config is where to look. The zero value knows nothing.
 type Config struct {
-	Files   []string            // registries.toml, the first that names a registry decides
-	Dirs    []string            // folders with a folder for each registry; the first with something in it decides
-	Mirrors map[string][]string // by registry: mirrors that come before those of the files
-	CertDir string              // *.crt, *.cert and *.key for every registry; "" for none
+	Files      []string            // registries.toml, the first that names a registry decides
+	Containers []string            // registries.conf, the same, where no registries.toml names the registry
+	Dirs       []string            // folders with a folder for each registry; the first with something in it decides
+	Mirrors    map[string][]string // by registry: mirrors that come before those of the files
+	CertDir    string              // *.crt, *.cert and *.key for every registry; "" for none
 }
 
 // Server is one place that answers for a registry.
@@ -33,10 +34,12 @@ type Server struct {
 	Scheme   string // "http", "https", or "" for what the registry speaks
 	Host     string // with port
 	Root     string // path of its API: /v2, or with a prefix
+	Strip    string // what the names of repositories do not begin with there
 	Insecure bool   // its certificate need not be verified
 	CA       []string
 	Pairs    []Pair
 	Resolve  bool // it may be asked what a tag means; for mirrors
+	Last     bool // no other is asked after it, though it has another name than the registry
 }
 
 // Pair is a client certificate.
@@ -44,12 +47,13 @@ type Pair struct{ Cert, Key string }
 
 // Registry is all that answers for one registry.
 type Registry struct {
-	Mirrors []Server
-	Origin  Server
+	Mirrors  []Server
+	Origin   Server
+	Location *Server // in place of the registry itself for pulls, nil for none
 }
 
-// Lookup finds the servers of a registry, HOST[:PORT] in lower case.
-func (c Config) Lookup(host string) (Registry, error) {
+// Lookup finds the servers of a registry, HOST[:PORT] in lower case, for one of its repositories, "" for the registry as such.
+func (c Config) Lookup(host, repository string) (Registry, error) {
 	r := Registry{Origin: Server{Host: host, Root: apiRoot, Resolve: true}}
 	for _, m := range c.Mirrors[host] {
 		s, err := parseMirror(m)
@@ -58,7 +62,11 @@ func (c Config) Lookup(host string) (Registry, error) {
 		}
 		r.Mirrors = append(r.Mirrors, s)
 	}
-	if err := c.fromFiles(host, &r); err != nil {
+	named, err := c.fromFiles(host, &r)
+	if err == nil && !named {
+		err = c.fromContainers(host, repository, &r)
+	}
+	if err != nil {
 		return r, err
 	}
 	if err := c.fromDirs(host, &r); err != nil {
@@ -72,10 +80,16 @@ func (c Config) Lookup(host string) (Registry, error) {
 
 // completeMirrors gives mirrors what the files say of them as registries.
 func (c Config) completeMirrors(r *Registry) error {
+	list := make([]*Server, 0, len(r.Mirrors)+1)
 	for i := range r.Mirrors {
-		m := &r.Mirrors[i]
+		list = append(list, &r.Mirrors[i])
+	}
+	if r.Location != nil {
+		list = append(list, r.Location)
+	}
+	for _, m := range list {
 		own := Registry{Origin: Server{Host: m.Host, Root: apiRoot}}
-		if err := c.fromFiles(m.Host, &own); err != nil {
+		if _, err := c.fromFiles(m.Host, &own); err != nil {
 			return err
 		}
 		if err := c.fromDirs(m.Host, &own); err != nil {
@@ -151,6 +165,9 @@ func (c Config) fromCertDir(r *Registry) error {
 	for i := range r.Mirrors {
 		m := &r.Mirrors[i]
 		m.CA = append(slices.Clone(ca), m.CA...) // client certificates are for the registry alone
+	}
+	if l := r.Location; l != nil {
+		l.CA = append(slices.Clone(ca), l.CA...)
 	}
 	return nil
 }

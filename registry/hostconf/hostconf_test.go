@@ -89,7 +89,7 @@ func TestJ7_WhichServersAnswer(t *testing.T) {
 		{"no key", Config{Dirs: at("keyless")}, "a.example", Registry{}, "has no key"},
 	}
 	for _, tt := range tests {
-		got, err := tt.conf.Lookup(tt.host)
+		got, err := tt.conf.Lookup(tt.host, "")
 		if tt.err != "" {
 			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%s: %v, want %q", tt.name, err, tt.err)

@@ -28,16 +28,16 @@ type registriesFile struct {
 	} `toml:"registry"`
 }
 
-// fromFiles takes what the first file says that names the registry.
-func (c Config) fromFiles(host string, r *Registry) error {
+// fromFiles takes what the first file says that names the registry, and says whether one does.
+func (c Config) fromFiles(host string, r *Registry) (named bool, err error) {
 	for _, name := range c.Files {
 		data, err := read(name)
 		if err != nil {
-			return err
+			return false, err
 		}
 		var file registriesFile
 		if err := decode(name, data, &file); err != nil {
-			return err
+			return false, err
 		}
 		entry, ok := file.Registry[host]
 		if !ok {
@@ -46,7 +46,7 @@ func (c Config) fromFiles(host string, r *Registry) error {
 		for _, m := range entry.Mirrors {
 			s, err := parseMirror(m)
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return false, fmt.Errorf("%s: %w", name, err)
 			}
 			r.Mirrors = append(r.Mirrors, s)
 		}
@@ -60,9 +60,9 @@ func (c Config) fromFiles(host string, r *Registry) error {
 		for _, p := range entry.KeyPair {
 			o.Pairs = append(o.Pairs, Pair{beside(name, p.Cert), beside(name, p.Key)})
 		}
-		return nil
+		return true, nil
 	}
-	return nil
+	return false, nil
 }
 
 // beside makes a path in a file relative to the file.
