@@ -12,7 +12,7 @@ LINT_VERSION := v2.15.0
 LINT         := .bin/golangci-lint-$(LINT_VERSION)
 TEST_NEEDS   := git openssh-client bzip2 xz-utils zstd curl python3 gcc libc6-dev busybox-static docker-registry skopeo umoci strace e2fsprogs
 DEMO_NEEDS   := busybox-static docker-registry skopeo umoci curl ca-certificates
-BENCH_NEEDS  := busybox-static tar pigz zstd
+BENCH_NEEDS  := busybox-static tar pigz zstd docker-registry skopeo
 
 .PHONY: build binary install demo test packages vet tidy unit race cases lintcases fuzz fuzz-short lint example bench generate check clean
 

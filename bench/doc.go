@@ -11,7 +11,8 @@
 //	S3   50 x RUN true, nothing cached             floor: 50 x new namespaces + overlay mount + pivot_root + exec, in this process
 //	S4   COPY of 30,000 small files, gzip archive  floor: tar | pigz
 //	S6   a layer of 1 GiB, gzip and zstd           floor: tar | pigz -6, tar | zstd -T2 -3; bytes are compared as well
+//	S10  a push of 1 GiB to docker-registry        floor: skopeo; and again: 50 ms
 //	S13  a layer of 4 GiB; 100,000 files           bound: peak resident memory of gobuild
 //
-// It needs root, tar, pigz, zstd and a static busybox. It judges nothing unless -strict is given: then a missed bound is status 1.
+// It needs root, tar, pigz, zstd, docker-registry, skopeo and a static busybox. It judges nothing unless -strict is given: then a missed bound is status 1.
 package main
