@@ -86,7 +86,7 @@ func (b *bench) pushImage(ctx context.Context, mib int) error {
 
 // registry starts docker-registry on a free port of the loopback interface.
 func (b *bench) registry(ctx context.Context) (host string, stop func(), err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
@@ -109,7 +109,7 @@ func (b *bench) registry(ctx context.Context) (host string, stop func(), err err
 	}
 	stop = func() { _ = errors.Join(cmd.Process.Kill(), cmd.Wait()) }
 	for range 500 {
-		conn, err := net.Dial("tcp", host)
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
 		if err == nil {
 			return host, stop, conn.Close()
 		}
