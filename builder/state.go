@@ -115,6 +115,11 @@ func (f *flights) lock(name string) func() {
 
 // materialize makes every layer of a state a directory. A cached build never calls it.
 func (bd *build) materialize(ctx context.Context, s state) error {
+	arriving, stop, err := bd.prefetch(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	for i, l := range s.layers {
 		if _, ok := bd.asDirs.Load(l.id); ok {
 			continue // and held since
@@ -124,6 +129,9 @@ func (bd *build) materialize(ctx context.Context, s state) error {
 			return err
 		}
 		if !have {
+			if err := arriving.wait(ctx, l); err != nil {
+				return err
+			}
 			if err := bd.unpack(ctx, s.layers[:i], l); err != nil {
 				return err
 			}
