@@ -40,7 +40,12 @@ func dockerRegistry(t *testing.T, conf string) (host string) {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n%s", dir, host, conf)
+	if rest, ok := strings.CutPrefix(conf, "http: {"); ok {
+		conf = fmt.Sprintf("http: {addr: %s, %s", host, rest)
+	} else {
+		conf = fmt.Sprintf("http: {addr: %s}\n%s", host, conf)
+	}
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\n%s", dir, conf)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -55,9 +60,9 @@ func dockerRegistry(t *testing.T, conf string) (host string) {
 		_ = cmd.Wait()
 	})
 	for deadline := time.Now().Add(time.Minute); ; {
-		resp, err := http.Get("http://" + host + "/v2/")
+		conn, err := net.Dial("tcp", host)
 		if err == nil {
-			_ = resp.Body.Close()
+			_ = conn.Close()
 			return host
 		}
 		if time.Now().After(deadline) {
