@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -160,9 +161,34 @@ func put(to *map[string]string, a Annotation) {
 	(*to)[a.Key] = a.Value
 }
 
-// assembleAnnotated is image.Assemble with the annotations.
-func (bd *build) assembleAnnotated(a image.Assembly) (image.Assembled, error) {
+// inherited are the annotations that an image takes from its base, and those that say which that is
+// (OCI image-spec annotations.md, "Pre-Defined Annotation Keys").
+func (bd *build) inherited(from *base) map[string]string {
+	if !bd.opt.InheritAnnotations || from == nil || from.dir {
+		return nil
+	}
+	all := maps.Clone(from.annotations)
+	if all == nil {
+		all = map[string]string{}
+	}
+	delete(all, ocispec.AnnotationBaseImageName) // of the base's own base
+	all[ocispec.AnnotationBaseImageDigest] = from.manifest.Digest.String()
+	if from.ref != "" {
+		all[ocispec.AnnotationBaseImageName] = from.ref
+	}
+	for _, key := range bd.opt.UnsetAnnotations {
+		delete(all, key)
+	}
+	return all
+}
+
+// assembleAnnotated is image.Assemble with the annotations; those of the command line come before the base's.
+func (bd *build) assembleAnnotated(a image.Assembly, from *base) (image.Assembled, error) {
 	manifest, descriptor := bd.annotate(a.Image.Platform)
+	if all := bd.inherited(from); len(all) > 0 {
+		maps.Copy(all, manifest)
+		manifest = all
+	}
 	a.Annotations = manifest
 	out, err := image.Assemble(a)
 	out.Manifest.Annotations = descriptor

@@ -56,7 +56,7 @@ func (ln *lane) assemble(ctx context.Context) (image.Assembled, error) {
 	if a.Cache, err = ln.inlineSteps(target); err != nil {
 		return image.Assembled{}, err
 	}
-	out, err := ln.assembleAnnotated(a)
+	out, err := ln.assembleAnnotated(a, ln.bottom(target).from)
 	if err != nil {
 		return out, err
 	}

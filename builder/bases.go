@@ -25,6 +25,9 @@ type base struct {
 	image    stages.Image
 	layers   []*fsLayer
 	dir      bool // a named context that is a plain directory
+
+	ref         string            // full name in a registry, "" for an image from elsewhere
+	annotations map[string]string // of the manifest
 }
 
 // fetcher gives the bytes of a blob from where a base image came from. It need not verify them.
@@ -52,6 +55,7 @@ func (bd *build) resolveLocked(ctx context.Context, name, platform string) (*bas
 	if err != nil {
 		return nil, usage{err}
 	}
+	found.ref = ref.String()
 	return found, bd.lock.note(lockName{kind: "image", name: ref.String(), of: platform}, found.manifest.Digest.String())
 }
 
@@ -341,7 +345,7 @@ func (b *Builder) load(ctx context.Context, name string, desc ocispec.Descriptor
 			return nil, err
 		}
 	}
-	return &base{name: name, manifest: desc, image: img, layers: layers}, nil
+	return &base{name: name, manifest: desc, image: img, layers: layers, annotations: m.Annotations}, nil
 }
 
 // baseLayers pairs descriptors with diff IDs and names each layer's directory by its chain ID (OCI image-spec config.md, "Layer ChainID").

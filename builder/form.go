@@ -58,7 +58,7 @@ func formOf(opt Options) (layerForm, error) {
 			return form, fmt.Errorf("tag %s: %w", tag, err)
 		}
 	}
-	if form.docker && len(form.annotations) > 0 {
+	if form.docker && (len(form.annotations) > 0 || opt.InheritAnnotations) {
 		return form, &hinted{err: errors.New("images of Docker's format have no annotations"), hint: "leave out oci-mediatypes=false, or use --label"}
 	}
 	return form, nil

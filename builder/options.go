@@ -16,39 +16,41 @@ import (
 // Options say what to build and what to do with the result. Slices and maps may be nil.
 type Options struct {
 	// What to build.
-	Context         string            // directory; "" with one of the next two
-	ContextTar      io.Reader         // an archive, plain or compressed, that is the context
-	ContextURL      string            // a git repository; or http(s): an archive that is the context, or else the Dockerfile itself
-	Dockerfile      string            // path, inside an archive if the context is one; "" means Dockerfile, dockerfile or Containerfile in the context
-	DockerfileText  []byte            // when not nil, used in place of reading Dockerfile (its name is Dockerfile or "Dockerfile")
-	DockerfileURL   string            // http(s): the Dockerfile, wherever the context is
-	IgnoreFile      string            // --ignorefile; "" means <Dockerfile>.dockerignore, .dockerignore, .containerignore
-	Target          string            // stage name or index; "" is the last stage
-	BuildArgs       map[string]string // --build-arg
-	Name            string            // of the build, in its record
-	ProxyArgs       map[string]string // proxy variables for RUN; not part of keys (B9)
-	Labels          map[string]string // --label
-	Env             []string          // NAME=VALUE that the image has beside what the Dockerfile says
-	Unset           stages.Unset      // what it does not have
-	Annotations     []Annotation      // --annotation
-	Squash          string            // SquashNew, SquashAll, or "" for a layer a step (FEATURES H17)
-	UserXattrs      bool              // layers keep user.* attributes (FEATURES H8)
-	Contexts        map[string]string // --build-context: name to folder, address, docker-image://, oci-layout:// or target:STAGE
-	Platforms       []string          // of the result, in the order of its index; none: the host's
-	Index           bool              // the result is an index even for one platform
-	Pull            PullPolicy
-	NoCache         bool
-	NoCacheFilter   []string // stage names that do not read the cache
-	CacheFrom       []CacheShare
-	CacheTo         []CacheShare
-	Lock            LockOptions
-	Cutoff          bool // what follows a step that ran again and left the same files is taken from the cache
-	Jobs            int  // RUNs at once; 0: number of CPUs
-	Secrets         map[string]SecretSource
-	SSH             map[string]string // id -> agent socket
-	Allow           []string          // entitlements
-	SourceDateEpoch *time.Time
-	IgnoreSyntax    bool
+	Context            string            // directory; "" with one of the next two
+	ContextTar         io.Reader         // an archive, plain or compressed, that is the context
+	ContextURL         string            // a git repository; or http(s): an archive that is the context, or else the Dockerfile itself
+	Dockerfile         string            // path, inside an archive if the context is one; "" means Dockerfile, dockerfile or Containerfile in the context
+	DockerfileText     []byte            // when not nil, used in place of reading Dockerfile (its name is Dockerfile or "Dockerfile")
+	DockerfileURL      string            // http(s): the Dockerfile, wherever the context is
+	IgnoreFile         string            // --ignorefile; "" means <Dockerfile>.dockerignore, .dockerignore, .containerignore
+	Target             string            // stage name or index; "" is the last stage
+	BuildArgs          map[string]string // --build-arg
+	Name               string            // of the build, in its record
+	ProxyArgs          map[string]string // proxy variables for RUN; not part of keys (B9)
+	Labels             map[string]string // --label
+	Env                []string          // NAME=VALUE that the image has beside what the Dockerfile says
+	UnsetAnnotations   []string          // that are not taken over from the base
+	InheritAnnotations bool              // the manifest's annotations are taken over from the base, and name it
+	Unset              stages.Unset      // what it does not have
+	Annotations        []Annotation      // --annotation
+	Squash             string            // SquashNew, SquashAll, or "" for a layer a step (FEATURES H17)
+	UserXattrs         bool              // layers keep user.* attributes (FEATURES H8)
+	Contexts           map[string]string // --build-context: name to folder, address, docker-image://, oci-layout:// or target:STAGE
+	Platforms          []string          // of the result, in the order of its index; none: the host's
+	Index              bool              // the result is an index even for one platform
+	Pull               PullPolicy
+	NoCache            bool
+	NoCacheFilter      []string // stage names that do not read the cache
+	CacheFrom          []CacheShare
+	CacheTo            []CacheShare
+	Lock               LockOptions
+	Cutoff             bool // what follows a step that ran again and left the same files is taken from the cache
+	Jobs               int  // RUNs at once; 0: number of CPUs
+	Secrets            map[string]SecretSource
+	SSH                map[string]string // id -> agent socket
+	Allow              []string          // entitlements
+	SourceDateEpoch    *time.Time
+	IgnoreSyntax       bool
 
 	GC GCOptions
 

@@ -135,6 +135,8 @@ func whatFlags() []flagSpec {
 		{name: "env", kind: kindList, arg: "NAME[=VALUE]", text: "variable of the image, not of its steps; without = it is taken from the environment"},
 		{name: "unsetenv", kind: kindList, arg: "NAME", text: "variable that the image does not have, though its base or the Dockerfile gives it one"},
 		{name: "annotation", kind: kindList, arg: "[TYPE:]KEY=VALUE", text: "annotation of the manifest, or of what TYPE[PLATFORM] says: manifest, manifest-descriptor, index, index-descriptor"},
+		{name: "inherit-annotations", kind: kindBool, text: "take over the base image's annotations, and name it in org.opencontainers.image.base.name and .digest"},
+		{name: "unsetannotation", kind: kindList, arg: "KEY", text: "annotation that is not taken over"},
 		{name: "squash", kind: kindBool, text: "make one layer of those that this build adds"},
 		{name: "squash-all", kind: kindBool, text: "make one layer of those and the base image's"},
 		{name: "layer-xattrs", kind: kindString, arg: "KIND", text: "extended attributes in layers beside security.capability: none (default) or user"},

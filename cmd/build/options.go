@@ -188,6 +188,7 @@ func (a *app) fillForm(opt *builder.Options, f flags) error {
 		}
 		opt.Annotations = append(opt.Annotations, list...)
 	}
+	opt.InheritAnnotations, opt.UnsetAnnotations = f.is("inherit-annotations"), f.list("unsetannotation")
 	switch {
 	case f.is("squash-all"):
 		opt.Squash = builder.SquashAll
