@@ -43,6 +43,7 @@ type Config struct {
 	Proxy              func(*http.Request) (*url.URL, error) // nil: none
 	Offline            bool                                  // nothing is asked of other machines
 	CDIDirs            []string                              // where vendors describe devices; nil: /etc/cdi and /var/run/cdi
+	Path               []string                              // where programs are looked for that RUN's networks may need
 	Executable         string                                // path of this binary, re-executed for RUN
 	Now                func() time.Time                      // nil: time.Now
 }
@@ -182,7 +183,7 @@ func (b *Builder) sandboxRunner(opt RunOptions) (*sandbox.Runner, error) {
 	if err := atomicfile.Mkdir(stubs); err != nil {
 		return nil, err
 	}
-	r, err := sandbox.New(sandbox.Config{Executable: b.cfg.Executable, CgroupParent: opt.CgroupParent, BestEffort: opt.BestEffort, Notice: b.notice, StubDir: stubs})
+	r, err := sandbox.New(sandbox.Config{Executable: b.cfg.Executable, CgroupParent: opt.CgroupParent, BestEffort: opt.BestEffort, Notice: b.notice, StubDir: stubs, Path: b.cfg.Path})
 	if err != nil {
 		return nil, err
 	}

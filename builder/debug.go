@@ -115,7 +115,10 @@ func (sr *stageRun) openBefore(ctx context.Context, s state, step *stages.Step) 
 		return err
 	}
 	defer func() { err = errors.Join(err, work.Discard()) }()
-	spec := sr.spec(run, newStepLog(sr.em, stepOf(ctx)))
+	spec, err := sr.spec(run, newStepLog(sr.em, stepOf(ctx)))
+	if err != nil {
+		return err
+	}
 	devices.give(&spec)
 	if err := mounts.prepare(ctx, &spec); err != nil {
 		return err

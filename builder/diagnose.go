@@ -47,7 +47,7 @@ func diagnose(m machine) *Diagnosis {
 	}
 	for _, row := range []func(machine) Check{
 		runCheck, machineCheck, rootCheck, diskCheck, ownersCheck, overlayCheck, isolationCheck, filterCheck, limitsCheck,
-		userNSCheck, subIDCheck, netHelperCheck, bridgeCheck, binfmtCheck, clockCheck, resolverCheck,
+		userNSCheck, subIDCheck, networkCheck, bridgeCheck, netHelperCheck, binfmtCheck, clockCheck, resolverCheck,
 	} {
 		d.Checks = append(d.Checks, row(m))
 	}

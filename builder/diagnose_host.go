@@ -1,10 +1,13 @@
 package builder
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"gobuild/sandbox"
 )
 
 // userNSCheck is what building without root will rest on; as root nothing depends on it.
@@ -73,43 +76,55 @@ func subIDCheck(m machine) Check {
 	return ok(name, fmt.Sprintf("%d uids, %d gids, %s", f.SubUIDs, f.SubGIDs, f.Helpers["newuidmap"]))
 }
 
-// netHelperCheck and bridgeCheck are about networks apart from the host's, which RUN does not use yet.
+// netHelperCheck is about what gives steps a network of their own where there can be no bridge.
 func netHelperCheck(m machine) Check {
 	f := m.facts
 	const name = "user-mode network"
-	var found []string
-	for _, helper := range []string{"pasta", "slirp4netns"} {
-		if path := f.Helpers[helper]; path != "" {
-			found = append(found, path)
-		}
-	}
-	const unused = "steps use the host's network or none, so nothing depends on it yet"
+	path := f.Helpers[sandbox.NetworkSlirp]
 	switch {
-	case len(found) == 0:
-		return Check{Name: name, State: StateMissing, Found: "no helper", Why: unused, Remedy: "apt-get install passt"}
+	case path == "":
+		return Check{Name: name, State: StateMissing, Found: "no helper", Why: "slirp4netns is not installed", Remedy: "apt-get install slirp4netns"}
 	case !f.Tun.OK():
-		return Check{Name: name, State: StateLimited, Found: strings.Join(found, ", "), Why: f.Tun.Why + "; " + unused, Remedy: "chmod 0666 /dev/net/tun (modprobe tun)"}
+		return Check{Name: name, State: StateLimited, Found: path, Why: reasonOf(f.Tun), Remedy: "chmod 0666 /dev/net/tun (modprobe tun)"}
 	}
-	return ok(name, strings.Join(found, ", ")+"; "+unused)
+	return ok(name, path)
 }
 
 func bridgeCheck(m machine) Check {
 	f := m.facts
 	const name = "bridge network"
-	const unused = "steps use the host's network or none, so nothing depends on it yet"
 	switch {
 	case !f.Bridge.OK() && slices.Contains(f.Missing, "CAP_SYS_ADMIN") && f.UID == 0:
-		return Check{Name: name, State: StateMissing, Found: "refused", Why: f.Bridge.Why + "; " + unused, Remedy: privileged(f)}
+		return Check{Name: name, State: StateMissing, Found: "refused", Why: reasonOf(f.Bridge), Remedy: privileged(f)}
 	case !f.Bridge.OK():
-		return Check{Name: name, State: StateMissing, Found: "refused", Why: f.Bridge.Why + "; " + unused, Remedy: "modprobe bridge"}
+		return Check{Name: name, State: StateMissing, Found: "refused", Why: reasonOf(f.Bridge), Remedy: "modprobe veth"}
 	case !f.NetFilter.OK():
-		return Check{Name: name, State: StateMissing, Found: "no packet filter", Why: f.NetFilter.Why + "; " + unused, Remedy: "modprobe nf_tables"}
+		return Check{Name: name, State: StateMissing, Found: "no packet filter", Why: reasonOf(f.NetFilter), Remedy: "modprobe nf_tables"}
 	case f.UID != 0:
-		return Check{Name: name, State: StateLimited, Found: "in namespaces of our own only", Why: "a user cannot join it to the host's network; " + unused, Remedy: "sudo gobuild build ..."}
+		return Check{Name: name, State: StateLimited, Found: "in namespaces of our own only", Why: "a user cannot join it to the host's network", Remedy: "sudo gobuild build ..."}
 	case !f.Forwarding:
-		return Check{Name: name, State: StateLimited, Found: "bridge and packet filter", Why: "the machine forwards no packets; " + unused, Remedy: "sysctl net.ipv4.ip_forward=1"}
+		return Check{Name: name, State: StateLimited, Found: "interfaces and packet filter", Why: "the machine forwards no packets, so --network=bridge works but is not the default", Remedy: "sysctl net.ipv4.ip_forward=1"}
+	case f.ForwardDrop != "":
+		return Check{
+			Name: name, State: StateLimited, Found: "interfaces, packet filter, forwarding",
+			Why: "the packet filter table " + f.ForwardDrop + " drops what the machine forwards, so it is not the default",
+		}
 	}
-	return ok(name, "bridge, packet filter, forwarding; "+unused)
+	return ok(name, "interfaces, packet filter, forwarding")
+}
+
+func reasonOf(a sandbox.Attempt) string { return cmp.Or(a.Why, "it could not be tried") }
+
+// networkCheck says what the default network of RUN is.
+func networkCheck(m machine) Check {
+	const name = "network of RUN"
+	switch {
+	case bridgeCheck(m).State == StateOK:
+		return ok(name, "of its own (bridge)")
+	case netHelperCheck(m).State == StateOK && m.facts.UID == 0:
+		return ok(name, "of its own (slirp4netns)")
+	}
+	return Check{Name: name, State: StateLimited, Found: "the host's", Why: "neither a bridge network nor a user-mode network can be had", Remedy: "apt-get install slirp4netns, or sysctl net.ipv4.ip_forward=1"}
 }
 
 func binfmtCheck(m machine) Check {

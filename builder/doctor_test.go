@@ -37,7 +37,7 @@ func healthy() machine {
 			NewUserNS: done(), UserMounts: done(), UserOver: done(), Bridge: done(), NetFilter: done(), Tun: done(),
 			Cgroup:  sandbox.CgroupFacts{Version: 2, Controllers: []sandbox.ControllerFacts{limit("memory", ""), limit("cpu", ""), limit("cpuset", ""), limit("pids", "")}},
 			SubUIDs: 65536, SubGIDs: 65536, Forwarding: true, MaxUserNS: "10000", BinfmtOn: true,
-			Helpers:  map[string]string{"newuidmap": "/usr/bin/newuidmap", "newgidmap": "/usr/bin/newgidmap", "pasta": "/usr/bin/pasta"},
+			Helpers:  map[string]string{"newuidmap": "/usr/bin/newuidmap", "newgidmap": "/usr/bin/newgidmap", "slirp4netns": "/usr/bin/slirp4netns"},
 			Binfmt:   []sandbox.BinfmtHandler{{Name: "qemu-aarch64", Interpreter: "/usr/bin/qemu-aarch64-static", Flags: "OCF", Enabled: true}},
 			Resolver: sandbox.ResolverFacts{Others: 2},
 		},

@@ -87,8 +87,8 @@ type SecretSource struct {
 
 // RunOptions limit and shape every RUN. Zero values: no limit, default network.
 type RunOptions struct {
-	Network       string   // "default", "host", "none", "ns:PATH" or "container:PID"
-	AddHosts      []string // name:ip
+	Network       string   // "default", "bridge", "host", "none", "ns:PATH" or "container:PID"
+	AddHosts      []string // name:ip, or name:host-gateway
 	DNS           []string
 	DNSSearch     []string
 	DNSOptions    []string

@@ -78,7 +78,10 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, devices *dev
 		return usageOf{}, err
 	}
 	log := newStepLog(sr.em, stepOf(ctx))
-	spec := sr.spec(step.Run, log)
+	spec, err := sr.spec(step.Run, log)
+	if err != nil {
+		return usageOf{}, err
+	}
 	devices.give(&spec)
 	spec.Lower, spec.Upper, spec.Work = work.Dirs()
 	if err := mounts.prepare(ctx, &spec); err != nil {
@@ -98,7 +101,7 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, devices *dev
 	if res.ExitCode != 0 || res.OOMKilled {
 		return usageOf{}, sr.withShell(sr.runError(step, res, log), sr.debugFailed(ctx, spec, mounts, work))
 	}
-	return usageOfResult(&res), mounts.unchanged(ctx)
+	return usageOfResult(&res, spec.Network), mounts.unchanged(ctx)
 }
 
 // errStepTimeout is the cause of a context that --step-timeout ended.
@@ -121,17 +124,21 @@ func (sr *stageRun) timeoutError(step *stages.Step, log *stepLog) error {
 	return sr.src.locate(e, step.Pos)
 }
 
-func usageOfResult(r *sandbox.Result) usageOf {
+func usageOfResult(r *sandbox.Result, network string) usageOf {
 	return usageOf{cpu: r.CPUUser + r.CPUSystem, peak: r.PeakMemory, more: StepUsage{
 		CPUUser: r.CPUUser, CPUSystem: r.CPUSystem, ReadBytes: r.ReadBytes, WrittenBytes: r.WrittenBytes, PeakPids: r.PeakPids,
-		NetReceived: r.NetReceived, NetSent: r.NetSent,
+		Network: network, NetReceived: r.NetReceived, NetSent: r.NetSent,
 	}}
 }
 
-func (sr *stageRun) spec(r *stages.Run, log *stepLog) sandbox.Spec {
+func (sr *stageRun) spec(r *stages.Run, log *stepLog) (sandbox.Spec, error) {
+	network, err := sr.network(sr.networkMode(r))
+	if err != nil {
+		return sandbox.Spec{}, err
+	}
 	spec := sandbox.Spec{
 		Args: r.Args, Env: sr.environment(r), Dir: r.Dir, User: r.User,
-		Network: sr.network(sr.networkMode(r)), Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
+		Network: network, Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
 	}
 	sr.opt.Run.shape(&spec)
 	if r.Security == "insecure" {
@@ -140,7 +147,7 @@ func (sr *stageRun) spec(r *stages.Run, log *stepLog) sandbox.Spec {
 	for _, f := range r.Files {
 		spec.Mounts = append(spec.Mounts, sandbox.Mount{Type: "file", Target: "/dev/pipes/" + f.Name, Data: []byte(f.Data), Mode: 0o755, ReadOnly: true})
 	}
-	return spec
+	return spec, nil
 }
 
 // environment adds to ENV and ARG what is in no key: proxies (FEATURES B9, G1).

@@ -399,7 +399,7 @@ func (sr *stageRun) warmSandbox(step *stages.Step) {
 			continue
 		}
 		if runner, err := sr.sandboxRunner(sr.opt.Run); err == nil {
-			runner.Prepare()
+			runner.Prepare(sr.networkMode(sr.stage.Steps[i].Run))
 		}
 		return
 	}

@@ -61,9 +61,13 @@ func (bd *build) runImage(ctx context.Context, text string, argv []string) (_ in
 	if err != nil {
 		return 0, err
 	}
+	network, err := bd.network(cmp.Or(bd.opt.Run.Network, networkDefault))
+	if err != nil {
+		return 0, err
+	}
 	log := newStepLog(bd.em, nil)
 	spec := sandbox.Spec{
-		Args: argv, Env: config.Env, Dir: config.WorkingDir, User: config.User, Network: cmp.Or(bd.opt.Run.Network, networkHost),
+		Args: argv, Env: config.Env, Dir: config.WorkingDir, User: config.User, Network: network,
 		Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
 	}
 	bd.opt.Run.shape(&spec)
@@ -72,9 +76,6 @@ func (bd *build) runImage(ctx context.Context, text string, argv []string) (_ in
 		return 0, err
 	}
 	devices.give(&spec)
-	if spec.Network == networkDefault {
-		spec.Network = networkHost
-	}
 	if spec.Dir == "" {
 		spec.Dir = "/"
 	}

@@ -77,6 +77,7 @@ type Usage struct {
 	ReadBytes    int64         `json:"readBytes,omitempty"`    // from block devices
 	WrittenBytes int64         `json:"writtenBytes,omitempty"` // to block devices
 	PeakPids     int64         `json:"peakPids,omitempty"`     // where the kernel counts them for the step
+	Network      string        `json:"network,omitempty"`      // what the network that was asked for stood for on this machine
 	NetReceived  int64         `json:"netReceivedBytes,omitempty"`
 	NetSent      int64         `json:"netSentBytes,omitempty"`
 }

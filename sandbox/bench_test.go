@@ -15,7 +15,7 @@ import (
 //	go test ./sandbox -run - -bench 'RunTrue|RawFloor' -benchtime 50x -count 6
 func BenchmarkRunTrue(b *testing.B) {
 	f := newFixture(b, Config{StubDir: newDir(b, b.TempDir())})
-	f.Prepare()
+	f.Prepare(NetworkHost)
 	for b.Loop() {
 		s := f.spec(b, "")
 		s.Args, s.Network = []string{"/bin/true"}, NetworkHost

@@ -74,6 +74,9 @@ func (c *child) prepare() error {
 		if err := loopbackUp(); err != nil {
 			return err
 		}
+		if err := c.prep.Link.setUp(); err != nil {
+			return err
+		}
 	}
 	c.forker = c.newForker()
 	return <-c.forker.confined

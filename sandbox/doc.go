@@ -24,9 +24,9 @@
 // # Promises
 //
 // The command sees nothing of the host but what Spec names: not its files, processes, devices or environment, and with
-// NetworkNone not its network. It has at most the capabilities of the container engines' default, their seccomp filter, and
-// nodev mounts, so device nodes that it makes are of no use. With NetworkHost it lacks CAP_NET_RAW, because raw sockets there
-// would read the host's traffic.
+// NetworkNone not its network; with NetworkBridge and NetworkSlirp the world, but not the host or other steps. It has at most the capabilities of the container engines' default, their seccomp filter, and
+// nodev mounts, so device nodes that it makes are of no use. In networks that others use too it lacks CAP_NET_RAW, because raw sockets there
+// would read their traffic.
 //
 // When Run returns, no process of the step is left and its overlay has been unmounted, so the upper directory is at rest. Mount
 // points that were missing in the root have been removed, if they were still those that were made and still empty, and the
@@ -35,7 +35,7 @@
 // keeps it does that.
 //
 // When gobuild dies, of whatever cause, the children die with it, and with them every mount. What can be left is an empty
-// cgroup, which the next Runner that makes one removes.
+// cgroup and a table of the packet filter, which the next Runner that makes one removes.
 //
 // A Runner is safe for concurrent use. It holds no lock while a step runs.
 //
@@ -44,7 +44,7 @@
 // # What it does not do
 //
 // It does not run without root: a child in a user namespace would have to make the mounts that the parent makes now
-// (mountRoot, bindSource), from the same functions. It does not build networks (bridges, user-mode stacks), does not resolve
+// (mountRoot, bindSource), from the same functions. It does not resolve
 // mount sources on the host, and does not know Dockerfiles, layers or caches: builder does. It labels nothing for AppArmor or
 // SELinux. Programs of a second instruction set (i386) cannot run, since the filter has rules for one.
 package sandbox

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -27,16 +28,80 @@ func hostsFile(hostname string, extra []string) []byte {
 	return []byte(b.String())
 }
 
-// resolvFile makes the step's /etc/resolv.conf from the host's. With the host's network it is the same. Otherwise name servers
+// GatewayHost stands in a line of Spec.Hosts for the address by which the step reaches the host (FEATURES G17).
+const GatewayHost = "host-gateway"
+
+func isGateway(line string) bool { return strings.HasPrefix(line, GatewayHost+" ") }
+
+// withGateway puts the host's address, as a step in this network sees it, in its place.
+func (n *networks) withGateway(network string, lines []string) ([]string, error) {
+	if !slices.ContainsFunc(lines, isGateway) {
+		return lines, nil
+	}
+	host, err := n.hostAddress(network)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, line := range lines {
+		if isGateway(line) {
+			line = host.String() + strings.TrimPrefix(line, GatewayHost)
+		}
+		out = append(out, line)
+	}
+	return out, nil
+}
+
+func (n *networks) hostAddress(network string) (netip.Addr, error) {
+	switch network {
+	case NetworkHost:
+		return netip.MustParseAddr("127.0.0.1"), nil
+	case NetworkBridge:
+		o, err := n.bridge()
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		return o.block.address(1), nil
+	case NetworkSlirp:
+		if s, err := n.tunnel(); err != nil || s.host.outside.IsValid() {
+			if err != nil {
+				return netip.Addr{}, err
+			}
+			return s.host.outside, nil
+		}
+	}
+	return netip.Addr{}, &SetupError{
+		Op: "resolve " + GatewayHost, Kind: ErrUnsupported, Detail: fmt.Sprintf("a step with the network %q does not reach the host", network),
+	}
+}
+
+// resolvView is what a step can do with the host's resolv.conf.
+type resolvView struct {
+	same        bool                  // all that the host can
+	quiet       bool                  // it asks nobody anyway
+	unreachable func(netip.Addr) bool // name servers
+	instead     []string              // of them; none: public ones
+}
+
+// view says what is left of the host's resolv.conf in a network.
+func (n *networks) view(network string) resolvView {
+	v := resolvView{same: network == NetworkHost, quiet: network == NetworkNone, unreachable: netip.Addr.IsLoopback}
+	if network == NetworkSlirp {
+		if s, err := n.tunnel(); err == nil {
+			v.unreachable, v.instead = s.unreachable, []string{s.nameServer().String()}
+		}
+	}
+	return v
+}
+
+// file makes the step's /etc/resolv.conf from the host's. With the host's network it is the same. Otherwise name servers
 // on the host's loopback cannot be reached: they are left out. What was asked for replaces its part of it.
-func resolvFile(network string, dns *DNS, notice func(string)) ([]byte, error) {
+func (v resolvView) file(dns *DNS, notice func(string)) ([]byte, error) {
 	if len(dns.Servers) > 0 && len(dns.Search) > 0 && len(dns.Options) > 0 {
 		return dns.apply(nil), nil
 	}
-	if len(dns.Servers) > 0 {
-		network = NetworkHost // the host's servers do not matter
-	}
-	data, err := hostResolvFor(network, notice)
+	v.same = v.same || len(dns.Servers) > 0 // then the host's servers do not matter
+	data, err := v.hostResolv(notice)
 	if err != nil {
 		return nil, err
 	}
@@ -67,12 +132,12 @@ func (d *DNS) apply(data []byte) []byte {
 	return []byte(b.String())
 }
 
-func hostResolvFor(network string, notice func(string)) ([]byte, error) {
+func (v resolvView) hostResolv(notice func(string)) ([]byte, error) {
 	data, err := readBounded(hostResolv)
 	if os.IsNotExist(err) { //nolint:forbidigo // a trusted host path
 		data, err = nil, nil
 	}
-	if err != nil || network == NetworkHost {
+	if err != nil || v.same {
 		return data, err
 	}
 	if servers(data, false) == 0 && strings.Contains(string(data), "127.0.0.53") {
@@ -80,14 +145,18 @@ func hostResolvFor(network string, notice func(string)) ([]byte, error) {
 			data = upstream
 		}
 	}
-	out, kept := withoutLoopback(data)
-	if kept == 0 {
-		if network != NetworkNone {
+	out, kept := v.reachable(data)
+	if kept > 0 {
+		return out, nil
+	}
+	instead := v.instead
+	if len(instead) == 0 {
+		instead = []string{"8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"}
+		if !v.quiet {
 			notice("the host has no name server that a step can reach: using 8.8.8.8 and 8.8.4.4")
 		}
-		out = append(out, "nameserver 8.8.8.8\nnameserver 8.8.4.4\nnameserver 2001:4860:4860::8888\nnameserver 2001:4860:4860::8844\n"...)
 	}
-	return out, nil
+	return append(out, "nameserver "+strings.Join(instead, "\nnameserver ")+"\n"...), nil
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -110,10 +179,11 @@ func servers(data []byte, loopback bool) (n int) {
 	return n
 }
 
-func withoutLoopback(data []byte) (out []byte, kept int) {
+// reachable leaves the name servers out that cannot be reached.
+func (v resolvView) reachable(data []byte) (out []byte, kept int) {
 	for line := range strings.Lines(string(data)) {
 		ip, ok := nameserver(line)
-		if ok && ip.IsLoopback() {
+		if ok && v.unreachable(ip) {
 			continue
 		}
 		if ok {

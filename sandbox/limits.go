@@ -12,6 +12,16 @@ const (
 	maxFilter = 4096
 	// maxErrno is the part of a filter's answer that holds an errno (SECCOMP_RET_DATA).
 	maxErrno = 0xffff
+	// slirpTime is how long slirp4netns may take to start; 30 ms are usual.
+	slirpTime = 5 * time.Second
+	// slirpGrace is how long it may take to end before it is killed.
+	slirpGrace = time.Second
+	// maxSaid bounds what is kept of its output.
+	maxSaid = 1024
+	// defaultMTU is that of a network interface whose way out has no smaller one.
+	defaultMTU = 1500
+	// maxClosed bounds the routes that tell a step what it cannot reach; the packet filter knows the others.
+	maxClosed = 64
 	// maxNetDev bounds what is read of /proc/net/dev: a step has an interface or two.
 	maxNetDev = 16 << 10
 	// maxProcFile bounds what is read of one file below /proc/PID: the longest has a line for each cgroup hierarchy.

@@ -38,7 +38,7 @@ func checkNetwork(network string) error {
 	pid, container := strings.CutPrefix(network, NetworkContainer)
 	path, named := strings.CutPrefix(network, NetworkPath)
 	switch {
-	case network == NetworkHost, network == NetworkNone:
+	case network == NetworkHost, network == NetworkNone, network == NetworkBridge, network == NetworkSlirp:
 		return nil
 	case container:
 		if n, err := strconv.ParseUint(pid, 10, 31); err != nil || n == 0 || strconv.FormatUint(n, 10) != pid {

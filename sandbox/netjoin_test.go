@@ -94,7 +94,7 @@ func TestG16_ANameThatMovesIsNotFollowed(t *testing.T) {
 	path := fmt.Sprintf("ns:/proc/%d/ns/net", one)
 	id, err := networkID(fmt.Sprintf("ns:/proc/%d/ns/net", two))
 	must(t, err)
-	if n, err := openNet(&kind{network: path, joined: id}); err == nil || !strings.Contains(err.Error(), "another one") {
+	if n, err := new(networks).open(&kind{network: path, joined: id}); err == nil || !strings.Contains(err.Error(), "another one") {
 		t.Errorf("joined %v: %v", n, err)
 	}
 }

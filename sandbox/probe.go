@@ -49,21 +49,23 @@ type Facts struct {
 	NewUserNS  Attempt // a user namespace, whose root is us
 	UserMounts Attempt // mounts and a new /proc in it
 	UserOver   Attempt // an overlay with whiteouts in it
-	Bridge     Attempt // a bridge in a network namespace of its own
-	NetFilter  Attempt // the kernel's packet filter answers there
+	Bridge     Attempt // a pair of interfaces in a network namespace of its own
+	NetFilter  Attempt // rules of the kernel's packet filter there
 	Tun        Attempt // /dev/net/tun can be opened
 
 	Cgroup     CgroupFacts
 	SubUIDs    uint64 // ids of /etc/subuid that are ours
 	SubGIDs    uint64
-	Helpers    map[string]string // path by name: newuidmap, newgidmap, slirp4netns, pasta
+	Helpers    map[string]string // path by name: newuidmap, newgidmap, slirp4netns
 	Forwarding bool              // net.ipv4.ip_forward
-	MaxUserNS  string            // user.max_user_namespaces, "" unknown
-	AppArmor   bool              // kernel.apparmor_restrict_unprivileged_userns is on
-	CloneOff   bool              // kernel.unprivileged_userns_clone is 0 (Debian, Arch)
-	Binfmt     []BinfmtHandler
-	BinfmtOn   bool // binfmt_misc is mounted
-	Resolver   ResolverFacts
+	// ForwardDrop names a table of the packet filter that drops forwarded packets, "" when there is none.
+	ForwardDrop string
+	MaxUserNS   string // user.max_user_namespaces, "" unknown
+	AppArmor    bool   // kernel.apparmor_restrict_unprivileged_userns is on
+	CloneOff    bool   // kernel.unprivileged_userns_clone is 0 (Debian, Arch)
+	Binfmt      []BinfmtHandler
+	BinfmtOn    bool // binfmt_misc is mounted
+	Resolver    ResolverFacts
 }
 
 // CgroupFacts say where steps' cgroups are made and which limits can be set.

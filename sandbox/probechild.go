@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
-	"unsafe"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -124,23 +125,10 @@ func probeMounts(d layerDirs, reply *probeReply) {
 	reply.Overlay = errText(err)
 }
 
-// probeNetwork tries to make a bridge, and to reach the packet filter.
+// probeNetwork tries to make a pair of interfaces, and a table of the packet filter.
 func probeNetwork(reply *probeReply) {
-	sock, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err == nil {
-		name, nameErr := unix.BytePtrFromString("gbprobe0")
-		err = nameErr
-		if err == nil {
-			if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(sock), unix.SIOCBRADDBR, uintptr(unsafe.Pointer(name))); e != 0 {
-				err = e
-			}
-		}
-		_ = unix.Close(sock)
-	}
-	reply.Bridge = errText(err)
-	filter, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-	if err == nil {
-		_ = unix.Close(filter)
-	}
-	reply.NetFilter = errText(err)
+	reply.Bridge = errText(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "gbprobe0"}, PeerName: "gbprobe1"}))
+	first := pools()[0]
+	w := walls{block: &block{prefix: netip.PrefixFrom(first.Addr(), 24)}}
+	reply.NetFilter = errText(w.build())
 }

@@ -25,11 +25,12 @@ func hostFacts(cfg ProbeConfig) Facts {
 	if unix.Uname(&u) == nil {
 		f.Kernel, f.Machine = unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:])
 	}
-	for _, name := range []string{"newuidmap", "newgidmap", "slirp4netns", "pasta"} {
+	for _, name := range []string{"newuidmap", "newgidmap", NetworkSlirp} {
 		if path := program(name, cfg.Path); path != "" {
 			f.Helpers[name] = path
 		}
 	}
+	f.ForwardDrop, _ = closedForwarding() // the attempt at the packet filter itself tells what is wrong with it
 	f.Binfmt, f.BinfmtOn = binfmtHandlers("/proc/sys/fs/binfmt_misc")
 	return f
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,12 +22,15 @@ type Runner struct {
 	spawner *spawner
 	groups  *groups
 	filters filters
-	work    sync.WaitGroup // goroutines that tidy up after steps or start spares
+	nets    networks
+	ladder  func() NetworkChoice // climbed once
+	work    sync.WaitGroup       // goroutines that tidy up after steps or start spares
 
 	mu       sync.Mutex
 	closed   bool
 	starting int        // spares on their way
 	spares   []*process // waiting for a step
+	ran      bool       // a step has come
 	last     kind       // what the last step needed, and so probably the next
 }
 
@@ -34,6 +38,7 @@ type Runner struct {
 type kind struct {
 	network    string
 	joined     nsID // the namespace that network names
+	gateway    bool // the host can be reached from it, where it is a network of the step's own
 	limits     Limits
 	privileges privileges
 	devices    []string // rules of the filter; none: no filter
@@ -54,11 +59,11 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
-	r := &Runner{cfg: cfg, last: kind{network: NetworkHost}}
+	r := &Runner{cfg: cfg}
+	r.nets.program, r.ladder = program(NetworkSlirp, cfg.Path), sync.OnceValue(r.climb)
 	r.groups = newGroups(cfg.CgroupParent)
-	var plain Privileges
 	var err error
-	if r.last.privileges, err = plain.resolve(NetworkHost); err != nil {
+	if r.last, err = plainKind(NetworkHost); err != nil {
 		return nil, err
 	}
 	err = makeStubDir(cfg.StubDir)
@@ -71,8 +76,18 @@ func New(cfg Config) (*Runner, error) {
 	return r, nil
 }
 
-// Prepare says that a step will come soon: a child for it is started in the background.
-func (r *Runner) Prepare() { r.refill() }
+// Prepare says that a step will come soon, and with which network: a child for it is started in the background.
+func (r *Runner) Prepare(network string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	r.work.Go(func() {
+		r.expect(network)
+		r.refill()
+	})
+}
 
 // Close ends the children that wait, waits for what still ends, and removes the cgroups. No Run may be in progress.
 func (r *Runner) Close() error {
@@ -90,7 +105,7 @@ func (r *Runner) Close() error {
 		errs = append(errs, p.group.destroy())
 	}
 	r.spares = nil
-	return errors.Join(append(errs, r.spawner.close())...)
+	return errors.Join(append(errs, r.spawner.close(), r.nets.close())...)
 }
 
 // refill starts spares in the background until there are enough for the kind of the last step.
@@ -151,7 +166,7 @@ func (r *Runner) take(k kind) (*process, error) {
 		r.mu.Unlock()
 		return nil, ErrClosed
 	}
-	r.last = k
+	r.last, r.ran = k, true
 	for i, p := range r.spares {
 		if p.fits(k) {
 			r.spares = append(r.spares[:i:i], r.spares[i+1:]...)
@@ -174,16 +189,21 @@ func (r *Runner) start(k kind) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	net, err := openNet(&k)
+	net, err := r.nets.open(&k)
 	if err != nil {
 		return nil, err
 	}
 	defer net.close()
-	p, err := r.spawner.spawn(net, prepFrame{Network: k.network, Cgroups: dirs, Filter: filter, Privileges: k.privileges})
+	p, err := r.spawner.spawn(net, r.report, prepFrame{Network: k.network, Link: net.out, Cgroups: dirs, Filter: filter, Privileges: k.privileges})
 	if err != nil {
+		net.release(r.report)
 		return nil, err
 	}
 	p.kind = k
+	if err := net.connect(p.proc.Pid); err != nil {
+		p.kill()
+		return nil, err
+	}
 	if p.group, err = r.groups.forStep(&k, p.proc.Pid, r.cfg.BestEffort, r.cfg.Notice); err != nil {
 		p.kill()
 		return nil, err
@@ -207,6 +227,7 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 		return Result{}, &SetupError{Op: "check step", Kind: ErrInvalid, Detail: err.Error()}
 	}
 	k := kind{network: s.Network, limits: s.Limits, privileges: privileges}
+	k.gateway = slices.ContainsFunc(s.Hosts, isGateway)
 	if k.joined, err = networkID(s.Network); err != nil {
 		return Result{}, err
 	}
@@ -445,12 +466,16 @@ func (r *Runner) etcMounts(s *Spec) ([]wireMount, error) {
 	}
 	var mounts []wireMount
 	if !s.NoHosts {
-		mounts = append(mounts, file("/etc/hosts", hostsFile(hostname, s.Hosts)))
+		hosts, err := r.nets.withGateway(s.Network, s.Hosts)
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, file("/etc/hosts", hostsFile(hostname, hosts)))
 	}
 	if s.DNS.None {
 		return mounts, nil
 	}
-	resolv, err := resolvFile(s.Network, &s.DNS, r.cfg.Notice)
+	resolv, err := r.nets.view(s.Network).file(&s.DNS, r.cfg.Notice)
 	if err != nil {
 		return nil, setupError("read", hostResolv, err)
 	}

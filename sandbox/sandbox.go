@@ -27,6 +27,8 @@ type Config struct {
 	// needs, and puts below all layers. So nothing is made in, and removed from, upper directories of images that lack
 	// them, which costs several times what starting the step does. It may be shared by Runners and kept. Empty: not used.
 	StubDir string
+	// Path has the directories in which programs are looked for that networks need.
+	Path []string
 	// KillDelay is the time between TERM and KILL when a step is cancelled; 0 means 10 seconds.
 	KillDelay time.Duration
 }
@@ -45,10 +47,10 @@ type Spec struct {
 
 	Hostname string // empty: buildkitsandbox
 	Devices  []Device
-	Mounts   []Mount // applied in this order, after the devices
-	Network  string  // NetworkHost, NetworkNone, or a namespace: NetworkPath with a path, NetworkContainer with a pid
-	Hosts    []string
-	NoHosts  bool // the image's own /etc/hosts is left in place
+	Mounts   []Mount  // applied in this order, after the devices
+	Network  string   // one of the networks below, but not NetworkDefault; or NetworkPath with a path, NetworkContainer with a pid
+	Hosts    []string // "ADDRESS NAME", where the address may be GatewayHost
+	NoHosts  bool     // the image's own /etc/hosts is left in place
 	DNS      DNS
 	ShmSize  int64 // bytes of /dev/shm; 0 is 64 MiB
 	Rlimits  []Rlimit

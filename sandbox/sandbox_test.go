@@ -249,7 +249,7 @@ func TestG6_EachPartOfTheResolverIsReplacedByItself(t *testing.T) {
 
 func TestResolvFromHost(t *testing.T) {
 	t.Parallel()
-	out, kept := withoutLoopback([]byte("search a\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.7"))
+	out, kept := new(networks).view(NetworkBridge).reachable([]byte("search a\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.7"))
 	if string(out) != "search a\nnameserver 192.0.2.7\n" || kept != 1 {
 		t.Errorf("%q, %d", out, kept)
 	}
@@ -515,7 +515,7 @@ func TestRunnerCloses(t *testing.T) {
 	f := newFixture(t, Config{})
 	s := f.spec(t, "true")
 	f.sh(t, s)
-	f.Prepare()
+	f.Prepare(NetworkHost)
 	must(t, f.Close())
 	assertGone(t, s)
 	if _, err := f.Run(t.Context(), s); !errors.Is(err, ErrClosed) {
@@ -599,7 +599,7 @@ func TestInvalidSpecs(t *testing.T) {
 	}{
 		{"two filters", func(s *Spec) { s.Unconfined, s.Seccomp = true, "{}" }, ErrInvalid},
 		{"filter without rules", func(s *Spec) { s.Seccomp = "{}" }, ErrInvalid},
-		{"bridge network", func(s *Spec) { s.Network = "bridge" }, ErrUnsupported},
+		{"unknown network", func(s *Spec) { s.Network = "macvlan" }, ErrUnsupported},
 		{"no network", func(s *Spec) { s.Network = "" }, ErrUnsupported},
 		{"no command", func(s *Spec) { s.Args = nil }, ErrInvalid},
 		{"NUL in environment", func(s *Spec) { s.Env = []string{"A=\x00"} }, ErrInvalid},

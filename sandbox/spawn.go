@@ -34,6 +34,7 @@ type spawner struct {
 
 type spawnRequest struct {
 	net   *stepNet
+	ended func(error) // told how its network was removed
 	prep  prepFrame
 	reply chan spawnReply
 }
@@ -77,9 +78,9 @@ func (s *spawner) loop() {
 }
 
 // spawn starts a child, which builds all that does not depend on its step.
-func (s *spawner) spawn(net *stepNet, prep prepFrame) (*process, error) {
+func (s *spawner) spawn(net *stepNet, ended func(error), prep prepFrame) (*process, error) {
 	reply := make(chan spawnReply, 1)
-	s.requests <- spawnRequest{net, prep, reply}
+	s.requests <- spawnRequest{net, ended, prep, reply}
 	r := <-reply
 	return r.p, r.err
 }
@@ -120,8 +121,13 @@ func (s *spawner) start(req spawnRequest) (*process, error) {
 	}
 	go func() {
 		_, _ = p.proc.Wait()
+		req.net.release(req.ended)
 		close(p.ended)
 	}()
+	if err := req.net.attach(p.proc.Pid); err != nil {
+		p.kill()
+		return nil, err
+	}
 	if err := writeFrame(p.control, req.prep); err != nil && !errors.Is(err, unix.EPIPE) {
 		p.kill()
 		return nil, setupError("start sandbox", "", err)

@@ -22,6 +22,7 @@ const orderTerm = 'T'
 
 type prepFrame struct {
 	Network    string
+	Link       *wireLink // nil: a network of the step's own has no way out
 	Cgroups    []cgroupDir
 	Filter     []byte // the seccomp program, as struct sock_filter; none: no filter
 	Privileges privileges

@@ -72,6 +72,7 @@ func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 	}
 	return builder.Config{
 		Logins:             logins,
+		Path:               a.helperPath(),
 		Tries:              tries,
 		RetryDelay:         delay,
 		Root:               root,

@@ -175,10 +175,10 @@ func resultFlags() []flagSpec {
 func runFlags() []flagSpec {
 	return []flagSpec{
 		{name: "allow", kind: kindList, arg: "ENTITLEMENT", text: "let steps have more: network.host, security.insecure, device or device=NAME"},
-		{name: "network", kind: kindString, arg: "MODE", text: "network of RUN steps: default, host, none, container:PID or ns:PATH", decide: networkVerdict},
+		{name: "network", kind: kindString, arg: "MODE", text: "network of RUN steps: default, bridge, host, none, container:PID or ns:PATH", decide: networkVerdict},
 		{name: "network-strict", kind: kindBool, text: "fail rather than fall back to the host's network"},
 		{name: "http-proxy", kind: kindBool, text: "give RUN steps the proxy variables of the environment"},
-		{name: "add-host", kind: kindList, arg: "NAME:IP", text: "line of /etc/hosts in RUN steps", decide: addHostVerdict},
+		{name: "add-host", kind: kindList, arg: "NAME:IP", text: "line of /etc/hosts in RUN steps"},
 		{name: "dns", kind: kindList, arg: "IP", text: "name server in RUN steps; none leaves the image's /etc/resolv.conf"},
 		{name: "dns-search", kind: kindList, arg: "DOMAIN", text: "search domain in RUN steps"},
 		{name: "dns-option", kind: kindList, arg: "OPTION", text: "resolver option in RUN steps"},
@@ -215,7 +215,7 @@ func networkVerdict(v string) (verdict, string) {
 	pid, container := strings.CutPrefix(v, "container:")
 	path, joined := strings.CutPrefix(v, "ns:")
 	switch {
-	case v == "default" || v == "private" || v == "host" || v == "none" || v == "":
+	case v == "default" || v == "private" || v == "bridge" || v == "host" || v == "none" || v == "":
 		return yes, ""
 	case container && isPID(pid):
 		return yes, ""
@@ -225,10 +225,8 @@ func networkVerdict(v string) (verdict, string) {
 		return yes, ""
 	case joined:
 		return no, "give the absolute path of a network namespace, e.g. ns:/run/netns/NAME"
-	case v == "bridge":
-		return later, "use default, host or none"
 	}
-	return no, "the networks are default, host, none, container:PID and ns:PATH"
+	return no, "the networks are default, bridge, host, none, container:PID and ns:PATH"
 }
 
 // isPID accepts the number of a process as the kernel writes it.
@@ -249,11 +247,4 @@ func explainVerdict(v string) (verdict, string) {
 func explained(f flags) bool {
 	v := f.str("explain")
 	return v != "" && v != "false"
-}
-
-func addHostVerdict(v string) (verdict, string) {
-	if hasAnyPrefix(lastField(v), "host-gateway") {
-		return later, "give the address in place of host-gateway"
-	}
-	return yes, ""
 }

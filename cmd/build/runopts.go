@@ -46,6 +46,9 @@ func validHostname(s string) bool {
 	})
 }
 
+// hostGateway stands for the address of the host as a step sees it.
+const hostGateway = "host-gateway"
+
 // fillHosts normalises name:ip, name=ip and name:[ipv6] to name:ip (FEATURES G17).
 func fillHosts(opt *builder.RunOptions, f flags) error {
 	for _, h := range f.list("add-host") {
@@ -58,13 +61,16 @@ func fillHosts(opt *builder.RunOptions, f flags) error {
 			ip = ip[1 : len(ip)-1]
 		}
 		addr, err := netip.ParseAddr(ip)
-		if err != nil || addr.Zone() != "" {
+		if ip != hostGateway && (err != nil || addr.Zone() != "") {
 			return usagef("--add-host=%s: %q is not an IP address", h, ip)
+		}
+		if ip != hostGateway {
+			ip = addr.String()
 		}
 		if strings.ContainsAny(name, " \t\n\r#") {
 			return usagef("--add-host=%s: %q is not a host name", h, name)
 		}
-		opt.AddHosts = append(opt.AddHosts, name+":"+addr.String())
+		opt.AddHosts = append(opt.AddHosts, name+":"+ip)
 	}
 	return nil
 }

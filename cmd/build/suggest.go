@@ -64,6 +64,3 @@ func hasAnyPrefix(s string, prefixes ...string) bool {
 	}
 	return false
 }
-
-// lastField is what follows the last ":" or "=" of s.
-func lastField(s string) string { return s[strings.LastIndexAny(s, ":=")+1:] }
