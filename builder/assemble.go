@@ -32,6 +32,11 @@ func (bd *build) assembleAll(ctx context.Context, res *Result) error {
 		return nil
 	}
 	annotations, entry := bd.annotateIndex(list)
+	stated, err := bd.attestAll(list)
+	if err != nil {
+		return err
+	}
+	list = append(list, stated...)
 	desc, raw, err := image.AssembleIndex(list, annotations, bd.form.docker)
 	if err != nil {
 		return err

@@ -40,7 +40,7 @@ type build struct {
 
 	far    map[string]*remoteContext // named contexts that are fetched, by name
 	shared shares                    // of --cache-from and --cache-to
-	lock   *lockFile                 // of --lock; nil for none
+	lock   *lockFile                 // of --lock, and what names meant; nil for what only looks
 	rec    *recorder                 // of a Build, nil for what only looks
 	shell  debugger                  // of Options.Debug
 	live   *register                 // of a Build, for gobuild ps
@@ -86,6 +86,7 @@ func (b *Builder) newBuild(opt Options) *build {
 	if jobs <= 0 {
 		jobs = runtime.GOMAXPROCS(0)
 	}
+	opt.Index = opt.Index || opt.Attest.wanted()
 	bd := &build{
 		Builder: b, opt: opt, em: newEmitter(opt.Progress, b.cfg.Now), begun: b.cfg.Now(),
 		bases: map[stages.BaseRef]*base{}, jobs: make(chan struct{}, jobs),

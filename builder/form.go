@@ -14,7 +14,7 @@ import (
 
 // attributes of each output type that do something here; ui text and FEATURES K2 have the rest.
 var (
-	imageAttrs    = []string{"name", "push", "compression", "compression-level", "force-compression", "oci-mediatypes", "rewrite-timestamp", "store", "registry.insecure", "unpack"}
+	imageAttrs    = []string{"name", "push", "compression", "compression-level", "force-compression", "oci-mediatypes", "rewrite-timestamp", "store", "registry.insecure", "unpack", "oci-artifact"}
 	fileAttrs     = []string{"platform-split"}
 	outputAttrs   = map[string][]string{"image": imageAttrs, "registry": imageAttrs, "oci": imageAttrs, "docker": imageAttrs, "local": fileAttrs, "tar": fileAttrs, "cacheonly": nil}
 	outputTypes   = slices.Sorted(maps.Keys(outputAttrs))
@@ -57,6 +57,9 @@ func formOf(opt Options) (layerForm, error) {
 		if _, err := registry.ParseReference(tag); err != nil {
 			return form, fmt.Errorf("tag %s: %w", tag, err)
 		}
+	}
+	if err := checkAttestations(opt, form); err != nil {
+		return form, err
 	}
 	if form.docker && (len(form.annotations) > 0 || opt.InheritAnnotations) {
 		return form, &hinted{err: errors.New("images of Docker's format have no annotations"), hint: "leave out oci-mediatypes=false, or use --label"}

@@ -68,12 +68,12 @@ type lockFile struct {
 	now  map[lockName]string // in this build
 }
 
-// openLock reads the file. There must be one to enforce; another is not overwritten unless it is a lock file.
+// openLock reads the file; without one what names mean is only collected. There must be one to enforce; another is not overwritten unless it is a lock file.
 func openLock(opt LockOptions) (*lockFile, error) {
-	if opt.File == "" {
-		return nil, nil //nolint:nilnil // none is wanted
-	}
 	l := &lockFile{opt: opt, now: map[lockName]string{}}
+	if opt.File == "" {
+		return l, nil
+	}
 	f, err := openHostRegular(opt.File)
 	if errors.Is(err, fs.ErrNotExist) && !opt.Enforce {
 		return l, nil
@@ -174,9 +174,29 @@ func (l *lockFile) note(n lockName, value string) error {
 	return nil
 }
 
+// lockEntry is a name and what it meant.
+type lockEntry struct {
+	lockName
+	value string
+}
+
+// found is what names meant in this build, in order.
+func (l *lockFile) found() []lockEntry {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []lockEntry
+	for _, n := range slices.SortedFunc(maps.Keys(l.now), compareLockNames) {
+		list = append(list, lockEntry{n, l.now[n]})
+	}
+	return list
+}
+
 // save writes what was found over what the file says of it. What this build did not need, other targets and platforms may.
 func (l *lockFile) save() error {
-	if l == nil || l.opt.Enforce {
+	if l == nil || l.opt.File == "" || l.opt.Enforce {
 		return nil
 	}
 	l.mu.Lock()

@@ -50,6 +50,7 @@ type Options struct {
 	SSH                map[string]string // id -> agent socket
 	Allow              []string          // entitlements
 	SourceDateEpoch    *time.Time
+	Attest             AttestOptions
 	IgnoreSyntax       bool
 
 	GC GCOptions

@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	buildcontext "gobuild/context"
+	"gobuild/internal/atomicfile"
 	"gobuild/internal/rootfs"
 	"gobuild/layer"
 	"gobuild/stages"
@@ -55,13 +57,16 @@ func (bd *build) outputTar(ctx context.Context, o Output) error {
 		return err
 	}
 	return writeOutput(o, func(w io.Writer) error {
-		if !split && len(bd.lanes) == 1 {
+		if !split && len(bd.lanes) == 1 && bd.opt.Attest.Provenance == nil {
 			return bd.lanes[0].exportTar(ctx, w)
 		}
 		out := tar.NewWriter(w)
 		seen, folders := merged{}, map[string]bool{}
 		for _, ln := range bd.lanes {
 			if err := ln.appendTar(ctx, out, split, seen, folders); err != nil {
+				return err
+			}
+			if err := ln.appendStatement(ctx, out, split, seen); err != nil {
 				return err
 			}
 		}
@@ -93,6 +98,25 @@ func (ln *lane) appendTar(ctx context.Context, out *tar.Writer, split bool, seen
 		return err
 	})
 	return group.Wait()
+}
+
+// appendStatement adds the provenance of a platform's files to an archive.
+func (ln *lane) appendStatement(ctx context.Context, out *tar.Writer, split bool, seen merged) error {
+	data, err := ln.fileStatement(ctx)
+	if err != nil || data == nil {
+		return err
+	}
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: ln.opt.Attest.Provenance.Filename, Mode: 0o644, Size: int64(len(data)), ModTime: time.Unix(0, 0)}
+	if split {
+		h.Name = ln.folder() + "/" + h.Name
+	} else if err := seen.add(ln, h.Name); err != nil {
+		return err
+	}
+	if err := out.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = out.Write(data)
+	return err
 }
 
 func (ln *lane) moveTar(out *tar.Writer, in *tar.Reader, split bool, seen merged, folders map[string]bool) error {
@@ -160,11 +184,32 @@ func (bd *build) outputLocal(ctx context.Context, o Output) error {
 		if split {
 			dest = filepath.Join(dest, ln.folder())
 		}
-		if err := ln.copyOut(ctx, dest); err != nil {
+		if err := ln.writeOut(ctx, dest, split, seen); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeOut copies a platform's files into a folder, and puts what is stated about them beside them.
+func (ln *lane) writeOut(ctx context.Context, dest string, split bool, seen merged) error {
+	data, err := ln.fileStatement(ctx) // before anything is written: it may refuse
+	if err != nil {
+		return err
+	}
+	if data == nil {
+		return ln.copyOut(ctx, dest)
+	}
+	name := ln.opt.Attest.Provenance.Filename
+	if !split {
+		if err := seen.add(ln, name); err != nil {
+			return err
+		}
+	}
+	if err := ln.copyOut(ctx, dest); err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(dest, name), data, atomicfile.Options{Mode: 0o644})
 }
 
 // noteMerged adds what a platform has that is no folder.

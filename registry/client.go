@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -490,7 +491,7 @@ func (c *Client) PushManifest(ctx context.Context, rf Reference, desc ocispec.De
 		return err
 	}
 	defer cl.end()
-	cl.upload, cl.manifest = desc.Digest, true
+	cl.upload, cl.manifest, cl.referrer = desc.Digest, true, referrerTag(b)
 	cl.r.Digest = ""
 	if rf.Tag == "" {
 		cl.r.Digest = desc.Digest.String()
@@ -503,6 +504,20 @@ func (c *Client) PushManifest(ctx context.Context, rf Reference, desc ocispec.De
 		return cl.fail(ctx, err)
 	}
 	return nil
+}
+
+// referrerTag is the tag under which registries without the referrers API list what refers to the subject of a manifest (OCI
+// distribution-spec 1.1, "Referrers Tag Schema"): regclient writes that list after the manifest. "" for a manifest without one.
+func referrerTag(b []byte) string {
+	var m struct {
+		Subject struct {
+			Digest digest.Digest `json:"digest"`
+		} `json:"subject"`
+	}
+	if json.Unmarshal(b, &m) != nil || m.Subject.Digest.Validate() != nil {
+		return ""
+	}
+	return m.Subject.Digest.Algorithm().String() + "-" + m.Subject.Digest.Encoded()
 }
 
 // beginBlob checks a descriptor before anything is made of it.

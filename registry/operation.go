@@ -24,6 +24,7 @@ type operation struct {
 	list     bool          // answers with content are lists, in pages
 	access   string        // what the token must allow, when that is not the repository
 	upload   digest.Digest // what is being uploaded
+	referrer string        // tag of the list of what refers to the subject of the manifest that is being uploaded; "" for none
 	from     string        // repository of this registry that may hold it already
 	download int64         // length of the blob that is being downloaded, -1 for other operations
 	tries    int           // allowed for one request

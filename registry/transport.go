@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -378,6 +379,9 @@ func limitRetryAfter(h http.Header) {
 func checkUpload(o *operation, req *http.Request, resp *http.Response) error {
 	if o.upload == "" {
 		return nil
+	}
+	if o.referrer != "" && path.Base(req.URL.Path) == o.referrer {
+		return nil // the list beside what is uploaded, which has a digest of its own
 	}
 	got := resp.Header.Get("Docker-Content-Digest")
 	if resp.StatusCode == http.StatusCreated && got != "" && got != o.upload.String() {

@@ -110,7 +110,7 @@ func TestN_Verdicts(t *testing.T) {
 		{args: "--identity-label", err: "--identity-label is not supported yet"},
 		{args: "--identity-label=false"},
 		{args: "--provenance=false --sbom=false"},
-		{args: "--provenance=mode=max", err: "not supported yet"},
+		{args: "--sbom=true", err: "not supported yet"},
 		{args: "--sbom=true", err: "not supported yet"},
 		{args: "--call=build"},
 		{args: "--call=check"},
@@ -137,7 +137,6 @@ func TestN_Verdicts(t *testing.T) {
 		{args: "--network=hots", err: "default, bridge, host, none"},
 		{args: "--add-host=a:host-gateway"},
 		{args: "--print=outline", err: "not supported"},
-		{args: "--attest=type=sbom", err: "not supported yet"},
 		{args: "-d=x", err: "not supported yet"},
 		{args: "--cpp-flag=-DX", err: "run cpp"},
 	}

@@ -137,6 +137,8 @@ func whatFlags() []flagSpec {
 		{name: "annotation", kind: kindList, arg: "[TYPE:]KEY=VALUE", text: "annotation of the manifest, or of what TYPE[PLATFORM] says: manifest, manifest-descriptor, index, index-descriptor"},
 		{name: "inherit-annotations", kind: kindBool, text: "take over the base image's annotations, and name it in org.opencontainers.image.base.name and .digest"},
 		{name: "unsetannotation", kind: kindList, arg: "KEY", text: "annotation that is not taken over"},
+		{name: "provenance", kind: kindString, arg: "MODE", bare: "true", text: "say beside the image how it was made: true, false, or mode=min|max[,version=v1|v0.2][,builder-id=][,reproducible=][,inline-only=][,filename=]"},
+		{name: "attest", kind: kindList, arg: "type=provenance[,KEY=VALUE]", text: "the same as --provenance"},
 		{name: "squash", kind: kindBool, text: "make one layer of those that this build adds"},
 		{name: "squash-all", kind: kindBool, text: "make one layer of those and the base image's"},
 		{name: "layer-xattrs", kind: kindString, arg: "KIND", text: "extended attributes in layers beside security.capability: none (default) or user"},

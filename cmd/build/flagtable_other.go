@@ -20,15 +20,13 @@ const (
 	useCompression = "use -o type=oci,dest=FILE with compression= and compression-level="
 	useStateCache  = "use --cache-from and --cache-to"
 	useInsecure    = "name the registry: --insecure-registry HOST"
-	noAttestation  = "no attestation is made"
+	noSBOM         = "no bill of materials is made; run a scanner on the image"
 )
 
 // laterDockerFlags are of docker and buildx (N2): known, meant to work some day, and until then an error.
 func laterDockerFlags() []flagSpec {
 	return []flagSpec{
-		laterList("attest", noAttestation),
-		{name: "provenance", kind: kindString, does: later, text: noAttestation, decide: laterUnlessFalse(noAttestation)},
-		{name: "sbom", kind: kindString, does: later, text: noAttestation, decide: laterUnlessFalse(noAttestation)},
+		{name: "sbom", kind: kindString, does: later, text: noSBOM, decide: laterUnlessFalse(noSBOM)},
 		laterList("policy", "there are no source policies; pin bases by digest"),
 	}
 }
@@ -75,14 +73,14 @@ func laterBuildahFlags() []flagSpec {
 func laterOwnFlags() []flagSpec {
 	return []flagSpec{
 		laterList("mount", "use RUN --mount"),
-		laterList("sbom-output", noAttestation),
-		laterList("sbom-image-output", noAttestation),
-		laterList("sbom-purl-output", noAttestation),
-		laterList("sbom-image-purl-output", noAttestation),
-		laterString("sbom-merge-strategy", noAttestation),
-		laterString("sbom-preset", noAttestation),
-		laterList("sbom-scanner-command", noAttestation),
-		laterString("sbom-scanner-image", noAttestation),
+		laterList("sbom-output", noSBOM),
+		laterList("sbom-image-output", noSBOM),
+		laterList("sbom-purl-output", noSBOM),
+		laterList("sbom-image-purl-output", noSBOM),
+		laterString("sbom-merge-strategy", noSBOM),
+		laterString("sbom-preset", noSBOM),
+		laterList("sbom-scanner-command", noSBOM),
+		laterString("sbom-scanner-image", noSBOM),
 		laterString("cgroup-driver", "groups are made as directories; use --cgroup-parent"),
 		laterString("debug-image", "install busybox-static: an image without a shell gets it"),
 		laterString("report", "use --metadata-file or --progress=rawjson"),

@@ -1,0 +1,219 @@
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	"gobuild/image"
+	"gobuild/internal/rootfs"
+	"gobuild/registry"
+)
+
+// AttestOptions say what is stated about the result beside it (FEATURES M1). The zero value: nothing.
+type AttestOptions struct {
+	Provenance *ProvenanceOptions
+}
+
+// wanted says that something is stated.
+func (a AttestOptions) wanted() bool { return a.Provenance != nil }
+
+// checkAttestations finds what cannot be stated in the form asked for.
+func checkAttestations(opt Options, form layerForm) error {
+	if opt.Attest.wanted() && form.docker {
+		return &hinted{err: errors.New("images of Docker's format have no attestations"), hint: "leave out oci-mediatypes=false, or --provenance=false"}
+	}
+	for _, o := range opt.Outputs {
+		if text := o.Attrs["oci-artifact"]; text != "" {
+			if _, err := strconv.ParseBool(text); err != nil {
+				return fmt.Errorf("-o type=%s: oci-artifact=%s is not true or false", o.Type, text)
+			}
+		}
+	}
+	return nil
+}
+
+// asArtifact says that attestations are artifacts that refer to the image. One output with oci-artifact=false makes them images.
+func (opt *Options) asArtifact() bool {
+	return !slices.ContainsFunc(opt.Outputs, func(o Output) bool {
+		on, err := strconv.ParseBool(o.Attrs["oci-artifact"])
+		return err == nil && !on
+	})
+}
+
+// attestAll makes an attestation manifest for the image of each lane and puts it into the store.
+func (bd *build) attestAll(images []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	if !bd.opt.Attest.wanted() {
+		return nil, nil
+	}
+	var list []ocispec.Descriptor
+	for i, ln := range bd.lanes {
+		subjects, err := ln.imageSubjects(images[i].Digest)
+		if err != nil {
+			return nil, err
+		}
+		statement, err := ln.provenance(subjects)
+		if err != nil {
+			return nil, err
+		}
+		out, err := image.AssembleAttestation(images[i], []image.Statement{statement}, bd.opt.asArtifact())
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range append(out.Blobs, out.ManifestBytes) {
+			if _, err := bd.putBytes(b); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, out.Manifest)
+	}
+	return list, nil
+}
+
+// imageSubjects are the names of the image as package URLs. One without a name is "_", since a statement is about something.
+func (ln *lane) imageSubjects(d digest.Digest) ([]image.Subject, error) {
+	sum := map[string]string{d.Algorithm().String(): d.Encoded()}
+	var list []image.Subject
+	seen := map[string]bool{}
+	outputs := ln.opt.Outputs
+	if len(outputs) == 0 {
+		outputs = []Output{{Type: "image"}}
+	}
+	for _, o := range outputs {
+		names, err := ln.names(o)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range names {
+			if name := purl(n, platformText(ln.platform)); !seen[name] {
+				seen[name] = true
+				list = append(list, image.Subject{Name: name, Digest: sum})
+			}
+		}
+	}
+	if len(list) == 0 {
+		list = []image.Subject{{Name: "_", Digest: sum}}
+	}
+	return list, nil
+}
+
+// purl is the package URL of an image (package-url/purl-spec, type docker).
+func purl(name, platform string) string {
+	ref, err := registry.ParseReference(name)
+	if err != nil {
+		return name
+	}
+	repo := ref.Host + "/" + ref.Path
+	if rest, ok := strings.CutPrefix(repo, "docker.io/"); ok {
+		repo = strings.TrimPrefix(rest, "library/")
+	}
+	parts := strings.Split(repo, "/")
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	out := "pkg:docker/" + strings.Join(parts, "/")
+	if ref.Tag != "" {
+		out += "@" + url.PathEscape(ref.Tag)
+	}
+	more := url.Values{}
+	if ref.Digest != "" {
+		more.Set("digest", ref.Digest.String())
+	}
+	if platform != "" {
+		more.Set("platform", platform)
+	}
+	if len(more) > 0 {
+		out += "?" + more.Encode()
+	}
+	return out
+}
+
+// fileStatement is the provenance of an output of files, nil if none is to be beside them.
+func (ln *lane) fileStatement(ctx context.Context) ([]byte, error) {
+	opt := ln.opt.Attest.Provenance
+	if opt == nil || opt.InlineOnly {
+		return nil, nil
+	}
+	root, err := ln.finalTree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	if _, err := root.Lstat("/" + opt.Filename); err == nil {
+		return nil, usage{&hinted{err: fmt.Errorf("the result has a file %s of its own", opt.Filename), hint: "give --provenance filename=OTHER, or inline-only=true"}}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	subjects, err := treeSubjects(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	st, err := ln.provenance(subjects)
+	if err != nil {
+		return nil, err
+	}
+	return st.Data, nil
+}
+
+// treeSubjects are the regular files of a tree.
+func treeSubjects(ctx context.Context, root *rootfs.Root) ([]image.Subject, error) {
+	list := []image.Subject{}
+	for todo := []string{"/"}; len(todo) > 0; {
+		dir := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		entries, err := readFolder(root, dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			p := path.Join(dir, e.Name())
+			switch {
+			case e.IsDir():
+				todo = append(todo, p)
+			case e.Type().IsRegular():
+				sum, err := hashFile(root, p)
+				if err != nil {
+					return nil, fmt.Errorf("hash %s: %w", p, err)
+				}
+				list = append(list, image.Subject{Name: strings.TrimPrefix(p, "/"), Digest: map[string]string{"sha256": sum}})
+			}
+		}
+		if len(list) > maxSubjects {
+			return nil, usage{&hinted{err: fmt.Errorf("provenance of more than %d files", maxSubjects), hint: "build an image, or give --provenance inline-only=true"}}
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	sortSubjects(list)
+	return list, nil
+}
+
+// maxSubjects bounds the statement about an output of files: at 100 bytes each it has 20 MB.
+const maxSubjects = 200_000
+
+func hashFile(root *rootfs.Root, p string) (string, error) {
+	f, err := root.Open(p, unix.O_RDONLY|unix.O_NOFOLLOW)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"gobuild/builder"
+)
+
+// rows: M1 M3
+func TestM3_ProvenanceFlags(t *testing.T) {
+	t.Parallel()
+	def := builder.ProvenanceOptions{Version: "v1", Filename: "provenance.json"}
+	with := func(f func(*builder.ProvenanceOptions)) *builder.ProvenanceOptions {
+		p := def
+		f(&p)
+		return &p
+	}
+	for _, tc := range []struct {
+		args string
+		want *builder.ProvenanceOptions
+		err  string
+	}{
+		{args: ""},
+		{args: "--provenance", want: &def},
+		{args: "--provenance=true", want: &def},
+		{args: "--provenance=false"},
+		{args: "--provenance=max", want: with(func(p *builder.ProvenanceOptions) { p.Max = true })},
+		{args: "--provenance=mode=max,version=v0.2,builder-id=https://ci,reproducible=true,inline-only=true,filename=p.json", want: &builder.ProvenanceOptions{
+			Max: true, Version: "v0.2", BuilderID: "https://ci", Reproducible: true, InlineOnly: true, Filename: "p.json"}},
+		{args: "--attest=type=provenance,mode=max", want: with(func(p *builder.ProvenanceOptions) { p.Max = true })},
+		{args: "--attest=type=provenance,disabled=true"},
+		{args: "--provenance=false --attest=type=provenance"},
+		{args: "--provenance=mode=mid", err: "want min or max"},
+		{args: "--provenance=mode=min,mode=max", err: "twice"},
+		{args: "--provenance=version=v2", err: "want v1 or v0.2"},
+		{args: "--provenance=reproducible=yes", err: "want true or false"},
+		{args: "--provenance=filename=../p", err: "without a folder"},
+		{args: "--provenance=colour=blue", err: "unknown key"},
+		{args: "--attest=type=sbom", err: "not supported yet"},
+		{args: "--attest=type=sign", err: "no attestation"},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			t.Parallel()
+			f, _, err := judgeArgs(t, nil, strings.Fields(tc.args)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var opt builder.Options
+			err = (&app{}).fillAttest(&opt, f)
+			switch got := opt.Attest.Provenance; {
+			case tc.err != "":
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Errorf("error %v, want %q", err, tc.err)
+				}
+			case err != nil:
+				t.Error(err)
+			case (got == nil) != (tc.want == nil) || got != nil && *got != *tc.want:
+				t.Errorf("got %+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
