@@ -46,5 +46,5 @@
 // It does not run without root: a child in a user namespace would have to make the mounts that the parent makes now
 // (mountRoot, bindSource), from the same functions. It does not resolve
 // mount sources on the host, and does not know Dockerfiles, layers or caches: builder does. It labels nothing for AppArmor or
-// SELinux. Programs of a second instruction set (i386) cannot run, since the filter has rules for one.
+// SELinux.
 package sandbox

@@ -18,7 +18,8 @@ import (
 
 // compileFilter makes the seccomp program of a step: Docker's default profile for these capabilities, or the one given. What the
 // default profile does not allow is EPERM; clone3, and every call with a number above all that the profile knows, is ENOSYS, since
-// C libraries then use the older call. Programs of another instruction set (i386 on amd64) get EPERM for each call, x32 gets ENOSYS.
+// C libraries then use the older call. 32-bit programs (i386 on amd64, arm on arm64) have the same rules where the profile is for
+// their instruction set, and else EPERM for each call, as those of any other; x32 gets ENOSYS.
 func compileFilter(caps capSet, text string) ([]byte, error) {
 	info, err := arch.GetInfo("")
 	if err != nil {
@@ -41,7 +42,14 @@ func compileFilter(caps capSet, text string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seccomp profile: %w", err)
 	}
-	return encodeFilter(program)
+	var compat []netbpf.Instruction
+	second := compatInfo(info, p.Architectures)
+	if second != nil {
+		if compat, err = compatProgram(p, second, text == ""); err != nil {
+			return nil, fmt.Errorf("seccomp profile: rules of %s: %w", second.Name, err)
+		}
+	}
+	return encodeFilter(slices.Concat(choose(info, second, len(compat)), compat, program))
 }
 
 // translation turns a profile into rules for this machine's instruction set.
@@ -64,6 +72,9 @@ type conditional struct {
 func (t *translation) program(p *specs.LinuxSeccomp) ([]netbpf.Instruction, error) {
 	if err := t.read(p); err != nil {
 		return nil, err
+	}
+	if len(t.plain)+len(t.conditional) == 0 {
+		return nil, fmt.Errorf("%w: it has no rules for this machine", ErrInvalid)
 	}
 	often, late := map[string]bpf.Action{}, map[string]bpf.Action{}
 	for name, action := range t.plain {
@@ -113,9 +124,6 @@ func (t *translation) read(p *specs.LinuxSeccomp) error {
 				return err
 			}
 		}
-	}
-	if len(t.plain)+len(t.conditional) == 0 {
-		return fmt.Errorf("%w: it has no rules for this machine", ErrInvalid)
 	}
 	return nil
 }
@@ -234,23 +242,32 @@ const (
 	seccompArch   = 4
 )
 
-// before goes before the program. Calls of another instruction set have other numbers, which the rules do not mean. Where the
-// profile refuses what it does not know, calls newer than it are ENOSYS: EPERM for a call that the C library tries first would
-// break every new C library.
+// choose goes before the programs: a call has the number of its instruction set, which the rules of the other do not mean. The
+// compat program comes first, with its length.
+func choose(native, compat *arch.Info, length int) []netbpf.Instruction {
+	out := []netbpf.Instruction{netbpf.LoadAbsolute{Off: seccompArch, Size: 4}}
+	refuse := netbpf.RetConstant{Val: uint32(bpf.ActionErrno) | uint32(unix.EPERM)}
+	if compat == nil {
+		return append(out, netbpf.JumpIf{Cond: netbpf.JumpEqual, Val: uint32(native.ID), SkipTrue: 1}, refuse)
+	}
+	return append(out,
+		netbpf.JumpIf{Cond: netbpf.JumpEqual, Val: uint32(native.ID), SkipFalse: 1},
+		netbpf.Jump{Skip: uint32(length) + 2},
+		netbpf.JumpIf{Cond: netbpf.JumpEqual, Val: uint32(compat.ID), SkipTrue: 1},
+		refuse)
+}
+
+// before goes before the native program. Where the profile refuses what it does not know, calls newer than it are ENOSYS: EPERM
+// for a call that the C library tries first would break every new C library.
 func (t *translation) before() []netbpf.Instruction {
-	program := []netbpf.Instruction{
-		netbpf.LoadAbsolute{Off: seccompArch, Size: 4},
-		netbpf.JumpIf{Cond: netbpf.JumpEqual, Val: uint32(t.info.ID), SkipTrue: 1},
-		netbpf.RetConstant{Val: uint32(bpf.ActionErrno) | uint32(unix.EPERM)},
-	}
 	if t.fallback&^maxErrno != bpf.ActionErrno {
-		return program
+		return nil
 	}
-	return append(program,
+	return []netbpf.Instruction{
 		netbpf.LoadAbsolute{Off: seccompNumber, Size: 4},
 		netbpf.JumpIf{Cond: netbpf.JumpGreaterThan, Val: t.newest, SkipFalse: 1},
 		netbpf.RetConstant{Val: uint32(bpf.ActionErrno) | uint32(unix.ENOSYS)},
-	)
+	}
 }
 
 func encodeFilter(program []netbpf.Instruction) ([]byte, error) {
