@@ -118,6 +118,8 @@ CMD ["x"]
 		{"uncompressed", []string{"-o", "type=oci,tar=false,dest=OUT,compression=uncompressed"}, map[string]int{manifest: 1, ocispec.MediaTypeImageLayer: 2}},
 		{"squashed", []string{"--squash", "-o", "type=oci,tar=false,dest=OUT"}, map[string]int{manifest: 1, ocispec.MediaTypeImageLayerGzip: 1}},
 		{"index", []string{"-f", "Plain", "--platform", "linux/amd64,linux/arm64,linux/arm/v7", "--annotation", "index:a=b", "--annotation", "index-descriptor:c=d", "-o", "type=oci,tar=false,dest=OUT"}, map[string]int{manifest: 3, config: 3, index: 2}},
+		{"provenance", []string{"--provenance=mode=max", "-t", "app", "-o", "type=oci,tar=false,dest=OUT"}, map[string]int{manifest: 2, config: 1, index: 2, "application/vnd.in-toto+json": 1}},
+		{"provenance of an index", []string{"-f", "Plain", "--platform", "linux/amd64,linux/arm64", "--provenance=true", "-o", "type=oci,tar=false,dest=OUT"}, map[string]int{manifest: 4, "application/vnd.in-toto+json": 2}},
 		{"local cache", []string{"--cache-to", "type=local,dest=OUT,mode=max", "-o", "type=cacheonly"}, map[string]int{manifest: 1}},
 		{"inline cache", []string{"--cache-to", "type=inline", "-o", "type=oci,tar=false,dest=OUT"}, map[string]int{manifest: 1, config: 1}},
 	} {
