@@ -104,10 +104,16 @@ wait`, worldPort, worldPort))
 	s.Started = func(pid int) { pids <- pid }
 	go func() {
 		defer close(done)
-		_, _ = f.Run(t.Context(), s)
+		_, err := f.Run(t.Context(), s)
+		_ = w.CloseWithError(fmt.Errorf("the step ended: %w", err))
 	}()
 	t.Cleanup(func() {
-		_ = unix.Kill(<-pids, unix.SIGKILL)
+		select {
+		case pid := <-pids:
+			_ = unix.Kill(pid, unix.SIGKILL)
+		case <-done: // it never began
+		}
+		_ = r.Close() // what it still says is of no interest
 		<-done
 	})
 	var line bytes.Buffer
