@@ -89,13 +89,19 @@ func makeStubDir(dir string) error {
 func mountOverlay(lower []string, upper, work string) (int, error) {
 	fd, err := overlayByFD(lower, upper, work)
 	var setup *SetupError
-	if errors.As(err, &setup) && (setup.Errno == unix.EINVAL || setup.Errno == unix.ENOSYS || setup.Errno == unix.EBADF) {
+	if errors.As(err, &setup) && olderInterface(setup.Errno) {
 		// Before Linux 6.7 there is no "lowerdir+", before 6.13 it takes no descriptors.
 		if classic, classicErr := overlayByMount(lower, upper, work); classicErr == nil {
 			return classic, nil
 		}
 	}
 	return fd, err
+}
+
+// olderInterface says whether an errno is how a kernel says that it does not know fsconfig(2) with descriptors for overlays. A file
+// system that has not been converted to it answers with EOPNOTSUPP; overlayfs was, in Linux 6.5.
+func olderInterface(e unix.Errno) bool {
+	return e == unix.EINVAL || e == unix.ENOSYS || e == unix.EBADF || e == unix.EOPNOTSUPP
 }
 
 func overlayByFD(lower []string, upper, work string) (int, error) {
