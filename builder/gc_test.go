@@ -33,7 +33,7 @@ func (p *project) later(after time.Duration) *Builder {
 // rows are what du lists, by type.
 func rowsOf(t *testing.T, b *Builder) map[string][]Usage {
 	t.Helper()
-	list, err := b.DiskUsage(t.Context())
+	list, err := b.DiskUsage(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

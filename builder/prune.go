@@ -24,7 +24,10 @@ import (
 type PruneOptions struct {
 	All         bool          // also cache mounts, and base images that no tag holds
 	UnusedFor   time.Duration // only what was not used for that long
+	Filter      UsageFilter   // only rows that it takes
 	KeepStorage int64         // stop when at most that many bytes remain; 0: no floor
+	MaxUsed     Space         // when given: only until no more than that remains
+	MinFree     Space         // when given: only until that is free on the file system
 	DryRun      bool
 }
 
@@ -55,9 +58,13 @@ func (b *Builder) prune(ctx context.Context, opt PruneOptions) ([]Usage, error) 
 	for _, row := range c.rows {
 		total += row.Size
 	}
+	target, err := b.pruneTarget(opt, total)
+	if err != nil {
+		return nil, err
+	}
 	var gone []Usage
 	for _, row := range c.rows {
-		if !b.prunable(row, opt, keep) || opt.KeepStorage > 0 && total <= opt.KeepStorage {
+		if !b.prunable(row, opt, keep) || total <= target {
 			continue
 		}
 		if !opt.DryRun {
@@ -70,10 +77,33 @@ func (b *Builder) prune(ctx context.Context, opt PruneOptions) ([]Usage, error) 
 		total -= row.Size
 		gone = append(gone, row)
 	}
-	if opt.DryRun {
+	if opt.DryRun || len(opt.Filter) > 0 { // a filter chooses rows, and these records are in none
 		return gone, nil
 	}
 	return gone, errors.Join(b.forgetRefs(c, opt), b.forgetDerived(c, opt), b.sweep())
+}
+
+// pruneTarget is down to how many bytes rows are removed, of total that there are; -1 when nothing bounds it.
+func (b *Builder) pruneTarget(opt PruneOptions, total int64) (int64, error) {
+	target := int64(-1)
+	if opt.KeepStorage > 0 {
+		target = opt.KeepStorage
+	}
+	if !opt.MaxUsed.Given && !opt.MinFree.Given {
+		return target, nil
+	}
+	room, err := b.room(GCOptions{MaxUsed: opt.MaxUsed, MinFree: opt.MinFree})
+	if err != nil {
+		return 0, err
+	}
+	limit := total // what is to be there in the end, so that both limits hold
+	if opt.MaxUsed.Given {
+		limit = min(limit, room.maxUsed)
+	}
+	if opt.MinFree.Given {
+		limit = min(limit, total-(room.minFree-room.free))
+	}
+	return max(target, limit), nil
 }
 
 // kept are the blobs that stay: of tags, and of base images unless --all.
@@ -91,7 +121,8 @@ func (b *Builder) kept(c *contentsOf, opt PruneOptions) map[digest.Digest]bool {
 }
 
 func (b *Builder) prunable(row Usage, opt PruneOptions, keep map[digest.Digest]bool) bool {
-	if opt.UnusedFor > 0 && b.cfg.Now().Sub(row.LastUsed) < opt.UnusedFor {
+	now := b.cfg.Now()
+	if opt.UnusedFor > 0 && now.Sub(row.LastUsed) < opt.UnusedFor || !opt.Filter.takes(row, now) {
 		return false
 	}
 	switch row.Type {

@@ -72,13 +72,14 @@ type refUse struct {
 	rec  refRecord
 }
 
-// DiskUsage lists what the state directory holds.
-func (b *Builder) DiskUsage(ctx context.Context) ([]Usage, error) {
+// DiskUsage lists what the state directory holds, as far as the filter takes it.
+func (b *Builder) DiskUsage(ctx context.Context, filter UsageFilter) ([]Usage, error) {
 	c, err := b.inventory(ctx)
 	if err != nil {
 		return nil, classify(fmt.Errorf("look through the state directory: %w", err), CategoryEnvironment)
 	}
-	return c.rows, nil
+	now := b.cfg.Now()
+	return slices.DeleteFunc(c.rows, func(row Usage) bool { return !filter.takes(row, now) }), nil
 }
 
 func (b *Builder) inventory(ctx context.Context) (*contentsOf, error) {

@@ -38,7 +38,7 @@ func TestPruneKeepsWhatTagsNeed(t *testing.T) {
 	if _, err = b.Prune(t.Context(), PruneOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := b.DiskUsage(t.Context())
+	rows, err := b.DiskUsage(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestPruneKeepsWhatTagsNeed(t *testing.T) {
 	if _, err = b.Prune(t.Context(), PruneOptions{All: true}); err != nil {
 		t.Fatal(err)
 	}
-	if rows, err = b.DiskUsage(t.Context()); err != nil || len(rows) != 0 {
+	if rows, err = b.DiskUsage(t.Context(), nil); err != nil || len(rows) != 0 {
 		t.Errorf("left after --all: %v, %v", rows, err)
 	}
 	for _, name := range filesBelow(t, filepath.Join(p.root, "cache")) {

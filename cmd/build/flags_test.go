@@ -120,7 +120,7 @@ func TestN_Verdicts(t *testing.T) {
 		{args: "--format=oci"},
 		{args: "--format=docker", err: "not supported yet"},
 		{args: "--layers"},
-		{args: "--layers=false", err: "not supported yet"},
+		{args: "--layers=false"},
 		{args: "--tls-verify=false"},
 		{args: "--security-opt=apparmor=unconfined", notice: "no effect"},
 		{args: "--security-opt=label=level:s0", err: "not supported"},

@@ -22,7 +22,7 @@ import (
 func (a *app) buildOptions(f flags) (builder.Options, error) {
 	opt := builder.Options{
 		Target:        f.str("target"),
-		NoCache:       f.is("no-cache"),
+		NoCache:       f.is("no-cache") || f.str("layers") == "false",
 		NoCacheFilter: splitLists(f.list("no-cache-filter")),
 		Cutoff:        f.is("cutoff"),
 		IgnoreSyntax:  f.is("ignore-syntax"),

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -16,14 +15,18 @@ import (
 func duCommand() command {
 	return command{
 		name: "du", group: "State", short: "Show what the state directory holds",
-		flags: func() []flagSpec { return []flagSpec{formatFlag(), filterFlag()} },
+		flags: func() []flagSpec { return []flagSpec{formatFlag(), usageFilterFlag()} },
 		run: func(a *app, ctx context.Context, args []string) error {
 			if err := errors.Join(noArgs("du", args), checkFormat(a.flags.str("format"), "table", "json")); err != nil {
 				return err
 			}
+			filter, err := usageFilter(a.flags)
+			if err != nil {
+				return err
+			}
 			var list []builder.Usage
-			err := a.withBuilder(func(b *builder.Builder) (err error) {
-				list, err = b.DiskUsage(ctx)
+			err = a.withBuilder(func(b *builder.Builder) (err error) {
+				list, err = b.DiskUsage(ctx, filter)
 				return err
 			})
 			if err != nil {
@@ -43,11 +46,11 @@ func pruneCommand() command {
 				formatFlag(),
 				{name: "all", short: "a", kind: kindBool, text: "cache mounts too, and everything that no name holds"},
 				{name: "unused-for", kind: kindString, arg: "DURATION", text: "only what was not used for that long, e.g. 24h"},
-				{name: "filter", kind: kindList, arg: "FILTER", text: "unused-for=DURATION or until=DURATION"},
+				usageFilterFlag(),
 				{name: "keep-storage", kind: kindString, arg: "SIZE", text: "stop when no more than this remains, e.g. 10GB"},
 				{name: "reserved-space", kind: kindString, arg: "SIZE", text: "the same as --keep-storage"},
-				{name: "max-used-space", kind: kindString, does: later, text: "use --keep-storage"},
-				{name: "min-free-space", kind: kindString, does: later, text: "use --keep-storage"},
+				{name: "max-used-space", kind: kindString, arg: "SIZE|PERCENT", text: "only until the state directory takes no more than this"},
+				{name: "min-free-space", kind: kindString, arg: "SIZE|PERCENT", text: "only until this is free on the file system"},
 				{name: "dry-run", kind: kindBool, text: "only say what would be removed"},
 				forceFlag(),
 			}
@@ -80,17 +83,12 @@ func (a *app) prune(ctx context.Context, args []string) error {
 
 func pruneOptions(f flags) (builder.PruneOptions, error) {
 	opt := builder.PruneOptions{All: f.is("all"), DryRun: f.is("dry-run")}
-	unused := f.str("unused-for")
-	for _, filter := range f.list("filter") {
-		key, value, ok := strings.Cut(filter, "=")
-		if !ok || key != "unused-for" && key != "until" || strings.HasSuffix(key, "!") {
-			return opt, hint(usagef("--filter=%s is not supported yet", filter), "use unused-for=DURATION")
-		}
-		if unused != "" && unused != value {
-			return opt, usagef("--filter=%s: the time is given twice", filter)
-		}
-		unused = value
+	filter, err := usageFilter(f)
+	if err != nil {
+		return opt, err
 	}
+	opt.Filter = filter
+	unused := f.str("unused-for")
 	if unused != "" {
 		d, err := time.ParseDuration(unused)
 		if err != nil || d < 0 {
@@ -108,7 +106,27 @@ func pruneOptions(f flags) (builder.PruneOptions, error) {
 		}
 		opt.KeepStorage = n
 	}
+	for name, space := range map[string]*builder.Space{"max-used-space": &opt.MaxUsed, "min-free-space": &opt.MinFree} {
+		if !f.given(name) {
+			continue
+		}
+		if *space, err = parseSpace(f.str(name)); err != nil {
+			return opt, usagef("--%s=%s: want a size like 10GB, or a part like 20%%", name, f.str(name))
+		}
+	}
 	return opt, nil
+}
+
+func usageFilterFlag() flagSpec {
+	return flagSpec{name: "filter", kind: kindList, arg: "FILTER", text: "id, type or description with =, != or ~=, unused-for=DURATION, until=DURATION, mutable; all must hold"}
+}
+
+func usageFilter(f flags) (builder.UsageFilter, error) {
+	filter, err := builder.ParseUsageFilter(f.list("filter"))
+	if err != nil {
+		return nil, hint(usagef("--filter: %w", err), "use id, type or description with =, != or ~=, unused-for=DURATION, until=DURATION or mutable")
+	}
+	return filter, nil
 }
 
 // usage lists what du or prune found, with the sum.
