@@ -179,12 +179,8 @@ func readJSON(t *testing.T, name string, v any) {
 // leftovers are the mounts and cgroups that exist, for a comparison of before and after.
 func leftovers(t *testing.T) string {
 	t.Helper()
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var groups []string
-	err = filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
+	err := filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() && strings.Contains(p, "gobuild") {
 			groups = append(groups, p)
 		}
@@ -193,7 +189,7 @@ func leftovers(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(mounts) + strings.Join(groups, "\n")
+	return ownMounts(t) + strings.Join(groups, "\n")
 }
 
 // processes are those whose environment has the mark.
