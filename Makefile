@@ -29,7 +29,7 @@ unit:       ; $(GO) test -shuffle=on -json ./... | $(GO) run ./internal/verdict 
 race:       ; $(GO) test -race -shuffle=on -timeout=25m -json ./... | $(GO) run ./internal/verdict tests testdata/skips.txt
 cases:      build ; .ci/cases $(CASES) testdata/cases-not-passing.txt testdata/cases-rows.txt
 lintcases:  build ; .ci/step lintcases .ci/lintcases $(LINTCASES)
-fuzz:       ; .ci/fuzz $(FUZZTIME) && .ci/step differential $(GO) test ./acceptance -count=1 -timeout=0 -run=TestI1_CacheEqualsNoCache -differential=$(FUZZTIME) && .ci/step faults $(GO) test ./acceptance -count=1 -timeout=0 -run=TestHostileF -faults
+fuzz:       ; .ci/fuzz $(FUZZTIME) && .ci/step differential $(GO) test ./acceptance -count=1 -timeout=0 -run=TestI1_CacheEqualsNoCache -differential=$(FUZZTIME) && .ci/step faults $(GO) test ./acceptance -count=1 -timeout=0 -run=TestHostileF -faults && .ci/step leftovers $(GO) test ./acceptance -count=1 -timeout=0 -run=ManyBuildsLeaveNothing -many
 fuzz-short: ; .ci/fuzz 10s
 lint:       $(LINT) ; .ci/step lint $(LINT) run ./...
 bench:      build ; .ci/packages $(BENCH_NEEDS) && $(GO) run ./bench -gobuild bin/gobuild $(BENCHFLAGS)
