@@ -2,14 +2,11 @@ package builder
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
-	"path"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -171,49 +168,32 @@ func (ln *lane) fileStatement(ctx context.Context) ([]byte, error) {
 // treeSubjects are the regular files of a tree.
 func treeSubjects(ctx context.Context, root *rootfs.Root) ([]image.Subject, error) {
 	list := []image.Subject{}
-	for todo := []string{"/"}; len(todo) > 0; {
-		dir := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		entries, err := readFolder(root, dir)
+	err := eachEntry(ctx, root, func(p string, e os.DirEntry) error {
+		if !e.Type().IsRegular() {
+			return nil
+		}
+		if len(list) == maxSubjects {
+			return usage{&hinted{err: fmt.Errorf("provenance of more than %d files", maxSubjects), hint: "build an image, or give --provenance inline-only=true"}}
+		}
+		sum, err := hashFile(root, p)
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("hash %s: %w", p, err)
 		}
-		for _, e := range entries {
-			p := path.Join(dir, e.Name())
-			switch {
-			case e.IsDir():
-				todo = append(todo, p)
-			case e.Type().IsRegular():
-				sum, err := hashFile(root, p)
-				if err != nil {
-					return nil, fmt.Errorf("hash %s: %w", p, err)
-				}
-				list = append(list, image.Subject{Name: strings.TrimPrefix(p, "/"), Digest: map[string]string{"sha256": sum}})
-			}
-		}
-		if len(list) > maxSubjects {
-			return nil, usage{&hinted{err: fmt.Errorf("provenance of more than %d files", maxSubjects), hint: "build an image, or give --provenance inline-only=true"}}
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-	}
-	sortSubjects(list)
-	return list, nil
+		list = append(list, image.Subject{Name: strings.TrimPrefix(p, "/"), Digest: map[string]string{sum.Algorithm().String(): sum.Encoded()}})
+		return nil
+	})
+	slices.SortFunc(list, func(a, b image.Subject) int { return strings.Compare(a.Name, b.Name) })
+	return list, err
 }
 
 // maxSubjects bounds the statement about an output of files: at 100 bytes each it has 20 MB.
 const maxSubjects = 200_000
 
-func hashFile(root *rootfs.Root, p string) (string, error) {
+func hashFile(root *rootfs.Root, p string) (digest.Digest, error) {
 	f, err := root.Open(p, unix.O_RDONLY|unix.O_NOFOLLOW)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return digest.FromReader(f)
 }

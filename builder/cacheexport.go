@@ -83,9 +83,13 @@ func (bd *build) exportToRegistry(ctx context.Context, to CacheShare, ref regist
 		if err := notAnImage(raw, was); err != nil {
 			return false, err
 		}
-		if old, _, err := bd.readSteps(ctx, raw, was, src); err == nil {
+		var old shareIndex
+		if old, _, err = bd.readSteps(ctx, raw, was, src); err == nil {
 			merged = own.merge(old)
 		}
+	}
+	if errors.Is(err, registry.ErrUnavailable) { // what others have put there may be there still: it is not written over unread
+		return false, err
 	}
 	desc, raw, _, err := bd.putShare(merged)
 	if err != nil || desc.Digest == was.Digest {

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -127,5 +128,33 @@ func TestI10_ACacheIsNotWrittenOverAnImage(t *testing.T) {
 	p.opt.Outputs = nil
 	if _, err := p.build(); err == nil || !strings.Contains(err.Error(), "there is an image by this name") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What cannot be read now is not written over: others' steps are in it.
+func TestI10_ACacheThatCannotBeReadIsNotWrittenOver(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.New(t)
+	share := seeded(t, CacheShare{Type: "registry", Ref: reg.Host + "/cache:main"})
+	before := string(reg.Manifest("cache", "main"))
+	p := exporter(t, "one", share)
+	reg.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		down := r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/cache/blobs/")
+		if down {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return down
+	})
+	exe, err := os.Executable()
+	must(t, err)
+	p.opt.CacheFrom, p.opt.Context = nil, p.dir
+	b, err := Open(Config{Root: p.root, Executable: exe, Tries: 1})
+	must(t, err)
+	defer b.Close()
+	if _, err := b.Build(t.Context(), p.opt); err == nil || !strings.Contains(err.Error(), "export cache to") {
+		t.Errorf("got %v", err)
+	}
+	if string(reg.Manifest("cache", "main")) != before {
+		t.Error("the cache of the others is gone")
 	}
 }

@@ -214,7 +214,7 @@ func (ln *lane) predicate() predicate1 {
 			m.Invocation = ln.rec.id
 		}
 	}
-	if commit := gitRevision(ln.folder0()); commit != "" {
+	if commit := gitRevision(ln.build.folder()); commit != "" {
 		m.Source.VCS = map[string]string{"revision": commit}
 	}
 	if opt.Max {
@@ -223,15 +223,12 @@ func (ln *lane) predicate() predicate1 {
 	return p
 }
 
-// folder0 is the context's folder: lane.folder is another thing.
-func (ln *lane) folder0() string { return ln.build.folder() }
-
 // configSource is where the Dockerfile came from.
 func (ln *lane) configSource() configSource {
 	c := configSource{Path: ln.src.name}
 	switch repo := ln.main.repo; {
 	case repo.Remote != "":
-		c.URI, c.Digest = repo.Remote, map[string]string{"sha1": repo.rev.Commit}
+		c.URI, c.Digest = repo.Remote, map[string]string{gitAlgorithm(repo.rev.Commit): repo.rev.Commit}
 	case ln.opt.DockerfileURL != "":
 		c.URI = remote.Redact(ln.opt.DockerfileURL)
 	case ln.opt.ContextURL != "":
@@ -396,8 +393,4 @@ func (p predicate1) older() predicate02 {
 	done := &out.Metadata.Completeness
 	done.Parameters, done.Environment, done.Materials = p.Run.Metadata.Completeness.Request, true, p.Run.Metadata.Completeness.Materials
 	return out
-}
-
-func sortSubjects(list []image.Subject) {
-	slices.SortFunc(list, func(a, b image.Subject) int { return cmp.Compare(a.Name, b.Name) })
 }

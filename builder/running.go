@@ -195,6 +195,9 @@ func (r *register) close() {
 	}
 	r.mu.Lock()
 	r.closed = true
+	if r.soon != nil {
+		r.soon.Stop()
+	}
 	r.mu.Unlock()
 	err := os.Remove(r.path(runningData))
 	if errors.Is(err, fs.ErrNotExist) {

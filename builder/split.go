@@ -219,9 +219,14 @@ func (ln *lane) noteMerged(ctx context.Context, seen merged) error {
 		return err
 	}
 	defer root.Close()
-	for todo := []string{"/"}; len(todo) > 0; {
-		dir := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	return eachEntry(ctx, root, func(p string, _ os.DirEntry) error { return seen.add(ln, strings.TrimPrefix(p, "/")) })
+}
+
+// eachEntry calls f with all of a tree but its folders, by their absolute paths, in no order.
+func eachEntry(ctx context.Context, root *rootfs.Root, f func(p string, e os.DirEntry) error) error {
+	for folders := []string{"/"}; len(folders) > 0; {
+		dir := folders[len(folders)-1]
+		folders = folders[:len(folders)-1]
 		list, err := readFolder(root, dir)
 		if err != nil {
 			return err
@@ -229,13 +234,16 @@ func (ln *lane) noteMerged(ctx context.Context, seen merged) error {
 		for _, e := range list {
 			p := path.Join(dir, e.Name())
 			if e.IsDir() {
-				todo = append(todo, p)
-			} else if err := seen.add(ln, strings.TrimPrefix(p, "/")); err != nil {
+				folders = append(folders, p)
+			} else if err := f(p, e); err != nil {
 				return err
 			}
 		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 	}
-	return ctx.Err()
+	return nil
 }
 
 func readFolder(root *rootfs.Root, dir string) ([]os.DirEntry, error) {
