@@ -38,7 +38,9 @@ func TestN9_RunningBuildsAreThoseWhoseLockIsHeld(t *testing.T) {
 	if s.Text != "RUN echo ***" || s.Line != 7 || s.Pids < 1 || s.Memory < 1<<20 || s.StartTime != sandbox.StartTime(os.Getpid()) {
 		t.Errorf("the step: %+v", s)
 	}
+	live[0].mu.Lock()
 	live[0].build.Steps[0].StartTime++ // as if the number had passed on to another process
+	live[0].mu.Unlock()
 	live[0].write()
 	if s := running(t, b)[0].Steps[0]; s.Pid != 0 || s.Namespaces != nil {
 		t.Errorf("a process of another time is shown: %+v", s)

@@ -227,9 +227,16 @@ func (h *hierarchies) nameOf(controller string) string {
 	return controller
 }
 
+// setting is held while limits are set: package cgroups keeps in variables of its own what the files of the block controller are
+// called, finds that out with the first use, and does not guard it.
+var setting sync.Mutex
+
 // enter sets the limits, then moves a process and all its threads in.
 func (g *group) enter(pid int) error {
-	if err := g.stats.Set(g.resources); err != nil {
+	setting.Lock()
+	err := g.stats.Set(g.resources)
+	setting.Unlock()
+	if err != nil {
 		return err
 	}
 	for _, dir := range g.paths {
