@@ -22,6 +22,7 @@ type build struct {
 	src      dockerfile
 	trees    *trees
 	unpacked bool     // the context is a folder that was made for this build
+	dry      bool     // nothing is done: DryRun
 	main     struct { // where such a context came from; neither for an archive on standard input
 		repo gitSource
 		rec  httpRecord
@@ -165,6 +166,9 @@ func (bd *build) prepare(ctx context.Context) error {
 		return err
 	}
 	bd.importShares(ctx)
+	if bd.dry {
+		return nil
+	}
 	if err := bd.beginPush(); err != nil {
 		return classify(err, CategoryUsage)
 	}
@@ -216,7 +220,9 @@ func (bd *build) runStages(ctx context.Context) error {
 	if err := bd.makeRuns(); err != nil {
 		return err
 	}
-	bd.markPacked()
+	if !bd.dry {
+		bd.markPacked()
+	}
 	var wg sync.WaitGroup
 	var once sync.Once
 	var first error

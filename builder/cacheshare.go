@@ -202,6 +202,9 @@ func (bd *build) adopt(j *job, lineage string) (hit, bool) {
 		id: s.Record.ID, created: s.Record.Created, alone: j.alone,
 		desc: s.Layer.Desc, diffID: s.Layer.DiffID, fetch: s.fetch, form: s.Form,
 	}
+	if bd.dry {
+		return hit{layer: l, as: s.Record.As, from: "would be imported from " + s.from, took: s.Record.Duration}, true
+	}
 	// Records of their own: a local build finds the step without this cache once its blob is here. Losing them costs a look-up.
 	err := bd.cache.Put(j.key, "imported", s.Record)
 	if s.Form == bd.form.text() {

@@ -117,6 +117,9 @@ func (t *sourceTree) contents(ctx context.Context, q buildcontext.Query) (conten
 		t.seen, t.digest = sel, d
 		return c, err
 	}
+	if err := t.foreseeable(); err != nil {
+		return contents{}, err
+	}
 	key := cache.NewKey("content").Add("lineage", t.lineage()).Add("paths", q.Paths...).Add("excludes", q.Excludes...).
 		Add("parents", strconv.FormatBool(q.Parents)).Add("follow", strconv.FormatBool(q.FollowNamed)).Key()
 	var c contents
@@ -127,6 +130,9 @@ func (t *sourceTree) contents(ctx context.Context, q buildcontext.Query) (conten
 	if c, ok := t.bd.shared.contents[key.Digest()]; ok {
 		t.bd.giveContents(key, c)
 		return c, t.bd.cache.Put(key, "content", c)
+	}
+	if err := t.unpacked(); err != nil {
+		return c, err
 	}
 	tree, err := t.open(ctx)
 	if err != nil {

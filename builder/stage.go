@@ -31,6 +31,8 @@ type stageRun struct {
 	added  []*fsLayer     // one a step, in order
 	seeded *fsLayer       // layer made of a named context that is a folder, nil otherwise
 	root   *history.Place // what made the first step run that was not cached; nil: all were
+
+	foreseen []ForecastStep // of a dry run
 }
 
 // errNeeded says that a stage cannot go on because one that it reads failed; that one's error is shown.
@@ -82,6 +84,9 @@ func (sr *stageRun) seed(ctx context.Context, src stages.Source) (state, error) 
 	step := &stages.Step{
 		Pos: sr.stage.Pos, Text: "FROM " + name,
 		Copy: &stages.Copy{From: stages.Source{Kind: stages.SourceContext, Name: name}, Paths: []string{"/"}, Dest: "/"},
+	}
+	if sr.dry {
+		return sr.foresee(ctx, emptyState, step, seedSlot)
 	}
 	out, err := sr.do(ctx, emptyState, step, seedSlot)
 	if err != nil {
@@ -139,6 +144,9 @@ type usageOf struct {
 // step makes one step's layer, from the cache or by doing it, and tells the user.
 func (sr *stageRun) step(ctx context.Context, s state, i int) (state, error) {
 	step := &sr.stage.Steps[i]
+	if sr.dry {
+		return sr.foresee(ctx, s, step, fmt.Sprint(i))
+	}
 	info := sr.info(step)
 	sr.em.emit(Event{Type: EventStepStart, Step: info})
 	begun := sr.cfg.Now()
@@ -318,11 +326,8 @@ type hit struct {
 
 // lookup asks the local cache, then those of --cache-from. A miss that it does not explain is explained by the key.
 func (sr *stageRun) lookup(job *job, lineage string) (hit, miss, bool) {
-	if sr.opt.NoCache {
-		return hit{}, missOf("asked", "--no-cache"), false
-	}
-	if sr.filtered() {
-		return hit{}, missOf("asked", "--no-cache-filter names this stage"), false
+	if why, asked := sr.asked(); asked {
+		return hit{}, why, false
 	}
 	h, why, found := sr.lookupLocal(job, lineage)
 	if found {
@@ -332,6 +337,17 @@ func (sr *stageRun) lookup(job *job, lineage string) (hit, miss, bool) {
 		return h, miss{}, true
 	}
 	return hit{}, why, false
+}
+
+// asked says whether the user wants the steps of this stage to run, whatever the cache holds.
+func (sr *stageRun) asked() (miss, bool) {
+	switch {
+	case sr.opt.NoCache:
+		return missOf("asked", "--no-cache"), true
+	case sr.filtered():
+		return missOf("asked", "--no-cache-filter names this stage"), true
+	}
+	return miss{}, false
 }
 
 // lookupLocal takes a step from the cache if its layer is still there and was made upon the layers that lie below now.

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gobuild/cache"
+	"gobuild/history"
 	"gobuild/internal/rootfs"
 	"gobuild/layer"
 	"gobuild/snapshot"
@@ -55,6 +56,8 @@ func newID() snapshot.ID {
 type state struct {
 	layers []*fsLayer
 	key    digest.Digest // of the last step, or the base's chain ID: what the next key's parent line says
+
+	unknown *history.Place // of a dry run: the step that would have to run before this state can be known
 }
 
 // with is the state after one more layer.

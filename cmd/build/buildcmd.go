@@ -51,6 +51,9 @@ func (a *app) build(ctx context.Context, args []string) error {
 	if f.str("explain") == "json" && stdoutTaken {
 		return hint(usagef("--explain=json and the output both want standard output"), "write the output to a file")
 	}
+	if f.is("dry-run") {
+		return a.dryRun(ctx, opt, args, f.str("explain") == "json")
+	}
 	load, err := a.fillLoad(ctx, &opt, f)
 	if err != nil {
 		return err
@@ -113,7 +116,8 @@ func planCommand() command {
 
   gobuild plan --format=tree .                        what reads what, for people
   gobuild plan --format=dot . | dot -Tsvg -o plan.svg   the graph of the stages for Graphviz
-  gobuild plan --format=json .                        everything, for programs`,
+  gobuild plan --format=json .                        everything, for programs
+  gobuild plan --dry-run .                            what the cache has, and what would run`,
 		flags: func() []flagSpec {
 			out := flagSpec{name: "format", kind: kindString, arg: "FORMAT", text: "text (default), tree, json, dot or mermaid"}
 			table := buildFlags()
@@ -139,6 +143,12 @@ func (a *app) plan(ctx context.Context, args []string) (err error) {
 	opt, err := a.buildOptions(a.flags)
 	if err != nil {
 		return err
+	}
+	if a.flags.is("dry-run") {
+		if err := checkFormat(format, "text", "json"); err != nil {
+			return err
+		}
+		return a.dryRun(ctx, opt, args, format == "json")
 	}
 	cleanup, err := a.fillContext(&opt, a.flags, args)
 	if err != nil {

@@ -38,6 +38,9 @@ func (a *app) debug(ctx context.Context, args []string) error {
 	} else if c.method != callBuild {
 		return hint(usagef("gobuild debug does not check"), "use gobuild check")
 	}
+	if a.flags.is("dry-run") {
+		return hint(usagef("gobuild debug runs steps"), "use gobuild build --dry-run")
+	}
 	opt, err := a.buildOptions(a.flags)
 	if err != nil {
 		return err

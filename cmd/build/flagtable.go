@@ -162,6 +162,7 @@ func resultFlags() []flagSpec {
 		{name: "push-chunk", kind: kindString, arg: "SIZE", text: "upload larger blobs in chunks of this size, e.g. 16m, for proxies that limit requests (default: whole, and in chunks when that fails)"},
 		{name: "push-ignore-immutable-tag-errors", kind: kindBool, text: "push by digest, with a notice, where a tag is there and the registry lets nobody move it"},
 		{name: "load", kind: kindString, bare: "auto", arg: "TOOL", text: "hand the image to docker load or podman load"},
+		{name: "dry-run", kind: kindBool, text: "say of each step whether it would come from the cache or run, and do neither; --explain=json as JSON"},
 		{name: "quiet", short: "q", kind: kindBool, text: "print only the image id"},
 		{name: "iidfile", kind: kindString, arg: "FILE", text: "write the image id to a file"},
 		{name: "iidfile-raw", kind: kindString, arg: "FILE", text: "the same without \"sha256:\""},
