@@ -91,7 +91,7 @@ func (b *Builder) open() error {
 	if b.cache, err = cache.Open(filepath.Join(root, "cache"), b.cfg.Now); err != nil {
 		return err
 	}
-	if b.snapshots, err = snapshot.Open(filepath.Join(root, "snapshots")); err != nil {
+	if b.snapshots, err = snapshot.OpenConfig(filepath.Join(root, "snapshots"), snapshot.Config{UserXattr: sandbox.InUserNamespace()}); err != nil {
 		return err
 	}
 	b.openHolds()

@@ -59,11 +59,19 @@ func (c *child) prepare() error {
 	if err != nil {
 		return err
 	}
+	proc, err := newMount("proc", attrPseudo) // while the host's is in sight: a user namespace may show no more than that does
+	if err != nil {
+		return inContext("mount proc", err)
+	}
+	sys, err := c.openSys()
+	if err != nil {
+		return err
+	}
 	if err := c.moveToScratch(); err != nil {
 		return err
 	}
 	for _, build := range []func() error{
-		makeProc, c.makeSys, func() error { return c.mountCgroups(groups) }, func() error { return c.makeDev(nodes) }, c.maskPaths, c.openOwn,
+		func() error { return attachNewAt(proc, nil, "/proc") }, func() error { return attachNewAt(sys, nil, "/sys") }, func() error { return c.mountCgroups(groups) }, func() error { return c.makeDev(nodes) }, c.maskPaths, c.openOwn,
 		c.setHostname(defaultHostname),
 	} {
 		if err := build(); err != nil {
@@ -170,11 +178,6 @@ func makeFile(path string, mode uint32) error {
 	return unix.Close(fd)
 }
 
-func makeProc() error {
-	fd, err := newMount("proc", attrPseudo)
-	return inContext("mount proc", attachNewAt(fd, err, "/proc"))
-}
-
 // readOnly is the attribute of mounts that only an insecure step may write to.
 func (c *child) readOnly() uint64 {
 	if c.prep.Privileges.Insecure {
@@ -183,9 +186,13 @@ func (c *child) readOnly() uint64 {
 	return unix.MOUNT_ATTR_RDONLY
 }
 
-func (c *child) makeSys() error {
+// openSys makes a new sysfs, or where the network is not of this user namespace, and sysfs therefore refused, takes the host's.
+func (c *child) openSys() (int, error) {
 	fd, err := newMount("sysfs", attrPseudo|int(c.readOnly()))
-	return inContext("mount sysfs", attachNewAt(fd, err, "/sys"))
+	if errors.Is(err, unix.EPERM) && inUserNS() {
+		fd, err = cloneMount(unix.AT_FDCWD, "/sys", unix.AT_RECURSIVE, attrPseudo|c.readOnly(), 0)
+	}
+	return fd, inContext("mount sysfs", err)
 }
 
 // mountCgroups shows the step's cgroup directories: the unified one itself, or one directory per hierarchy of version 1.

@@ -324,6 +324,26 @@ func times(f *os.File) (parentTimes, error) {
 	return parentTimes{atime: st.Atim, mtime: st.Mtim}, err
 }
 
+// dropRoot unmounts the root. In a user namespace the root of its mount namespace is locked, and pivot_root hands the lock on to
+// each new root: there another root takes its place first, over /proc, which every step has.
+func dropRoot() error {
+	err := unix.Unmount("/", unix.MNT_DETACH)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, unix.EINVAL) || !inUserNS() {
+		return setupError("unmount root", "", err)
+	}
+	tmp, err := newMount("tmpfs", attrPseudo)
+	if err := attachNewAt(tmp, err, "/proc"); err != nil {
+		return setupError("replace root", "", err)
+	}
+	if err := unix.Chdir("/proc"); err != nil {
+		return setupError("replace root", "", err)
+	}
+	return pivotHere()
+}
+
 // leaveRoot takes the step's root apart when all its processes are dead: it is unmounted, mount points that were made for the
 // step are removed, and the overlay ends, so that its upper directory is at rest when the parent hears of the result.
 func (c *child) leaveRoot() error {
@@ -332,8 +352,8 @@ func (c *child) leaveRoot() error {
 			return setupError("make root writable", "", err)
 		}
 	}
-	if err := unix.Unmount("/", unix.MNT_DETACH); err != nil {
-		return setupError("unmount root", "", err)
+	if err := dropRoot(); err != nil {
+		return err
 	}
 	if err := unix.Fchdir(c.scratch); err != nil {
 		return setupError("leave root", "", err)

@@ -106,6 +106,15 @@ func enterNetwork(ns *os.File) (leave func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// To where it is already: what is refused now would be refused on the way back. So it is in a user namespace that is not the
+	// owner of this network (setns(2), EPERM).
+	if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
+		_ = unix.Close(home)
+		if errors.Is(err, unix.EPERM) && inUserNS() {
+			return nil, &SetupError{Op: "join network", Path: ns.Name(), Kind: ErrUnsupported, Detail: "from a user namespace, without root"}
+		}
+		return nil, err
+	}
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		_ = unix.Close(home)
 		return nil, err

@@ -344,6 +344,9 @@ func throwAwayOn(dir, tmp int) (int, error) {
 	return c.mount(attrNoDev)
 }
 
+// InUserNamespace says that this process is in a user namespace, where overlay keeps its attributes under user.overlay.*.
+func InUserNamespace() bool { return inUserNS() }
+
 // inUserNS says whether this process is in a user namespace other than the first, whose map is the whole identity.
 func inUserNS() bool {
 	data, err := os.ReadFile("/proc/self/uid_map")
