@@ -11,15 +11,17 @@ FUZZTIME     ?= 5m
 LINT_VERSION := v2.15.0
 LINT         := .bin/golangci-lint-$(LINT_VERSION)
 TEST_NEEDS   := git openssh-client bzip2 xz-utils zstd curl python3 gcc libc6-dev busybox-static docker-registry skopeo umoci strace e2fsprogs
+VM_NEEDS     := qemu-system-x86 busybox-static
 DEMO_NEEDS   := busybox-static docker-registry skopeo umoci curl ca-certificates
 BENCH_NEEDS  := busybox-static tar pigz zstd docker-registry skopeo
 
-.PHONY: build binary install demo test packages vet tidy unit race cases lintcases fuzz fuzz-short lint example bench generate check clean
+.PHONY: build binary install demo test test-vm packages vet tidy unit race cases lintcases fuzz fuzz-short lint example bench generate check clean
 
 build:      ; CGO_ENABLED=0 $(GO) build -trimpath -o bin/gobuild ./cmd/build
 install:    build ; install -D -m 0755 bin/gobuild $(DESTDIR)$(PREFIX)/bin/gobuild
 demo:       ; .ci/packages $(DEMO_NEEDS) && $(MAKE) --no-print-directory build && examples/demo.sh
 test:       packages vet tidy example binary lint race cases lintcases fuzz-short
+test-vm:    ; .ci/packages $(VM_NEEDS) && .ci/step vm .ci/vm
 packages:   ; .ci/packages $(TEST_NEEDS)
 vet:        ; .ci/step vet $(GO) vet ./...
 tidy:       ; .ci/step tidy $(GO) mod tidy -diff && .ci/step verify $(GO) mod verify

@@ -13,7 +13,6 @@ import (
 
 	"github.com/opencontainers/cgroups"
 	cgroup1 "github.com/opencontainers/cgroups/fs"
-	cgroup2 "github.com/opencontainers/cgroups/fs2"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +32,8 @@ type groups struct {
 // hierarchies says where cgroups are made: by controller in version 1, one directory for all in version 2.
 type hierarchies struct {
 	unified     bool
-	dir         string            // of version 2: what steps' groups are made in
+	dir         string            // of version 2: what steps' groups are made in, which need not be there yet
+	top         string            // of version 2: the highest group whose children may be given controllers
 	controllers map[string]string // controller -> directory that steps' groups are made in
 	mounts      []cgroupDir       // what a step sees of them
 }
@@ -77,23 +77,6 @@ func findHierarchies(parent string) (hierarchies, error) {
 		for _, controller := range m.Subsystems {
 			h.controllers[controller] = dir
 		}
-	}
-	return h, nil
-}
-
-func findUnified(own, parent string) (hierarchies, error) {
-	dir := filepath.Join(cgroup2.UnifiedMountpoint, own)
-	h := hierarchies{unified: true, controllers: map[string]string{}, mounts: []cgroupDir{{Path: dir}}}
-	if parent != "" {
-		dir = filepath.Join(cgroup2.UnifiedMountpoint, parent)
-	}
-	h.dir = dir
-	available, err := cgroups.ReadFile(dir, "cgroup.controllers")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return hierarchies{}, setupError("read cgroup", dir, err)
-	}
-	for controller := range strings.FieldsSeq(available) {
-		h.controllers[controller] = dir
 	}
 	return h, nil
 }
@@ -142,7 +125,7 @@ func (g *groups) create(l Limits, devices []string, pid int) (*group, error) {
 		return nil, err
 	}
 	if h.unified {
-		err = made.makeUnified(filepath.Join(h.dir, name), need)
+		err = made.makeUnified(&h, name, need)
 	} else {
 		if g.parent != "" {
 			need = inheritable() // what is set there holds for steps without limits too
@@ -206,7 +189,7 @@ func (g *groups) forStep(k *kind, pid int, bestEffort bool, notice func(string))
 	}
 	made, err := g.create(l, devices, pid)
 	if err != nil && bestEffort && errors.Is(err, ErrLimitUnavailable) {
-		notice("limits are not set: " + err.Error())
+		notice("limits of " + strings.Join(controllersOf(&l), ", ") + " are not set: " + err.Error())
 		return nil, nil
 	}
 	return made, err
@@ -236,6 +219,9 @@ func (g *group) enter(pid int) error {
 	setting.Lock()
 	err := g.stats.Set(g.resources)
 	setting.Unlock()
+	if err == nil {
+		err = g.checkCpuset()
+	}
 	if err != nil {
 		return err
 	}
@@ -271,71 +257,6 @@ func (g *group) makeByController() error {
 		return err
 	}
 	return g.lock()
-}
-
-func (g *group) makeUnified(dir string, need []string) error {
-	g.paths[""] = dir
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
-	}
-	for i, controller := range need {
-		if controller == "blkio" {
-			need[i] = "io"
-		}
-	}
-	if err := enableControllers(filepath.Dir(dir), need); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
-	}
-	m, err := cgroup2.NewManager(&cgroups.Cgroup{Resources: g.resources}, dir)
-	if err != nil {
-		return err
-	}
-	g.stats = m
-	return g.lock()
-}
-
-// enableControllers gives a group's children controllers. A group that has processes itself cannot (cgroup-v2.rst, "No Internal
-// Process Constraint"). At the root of a cgroup namespace, which is what a container sees, all of its processes are moved to a
-// leaf; elsewhere the group is shared with others, and moving them is not ours to do.
-func enableControllers(dir string, need []string) error {
-	enabled, err := cgroups.ReadFile(dir, "cgroup.subtree_control")
-	if err != nil {
-		return err
-	}
-	var missing []string
-	for _, controller := range need {
-		if !strings.Contains(" "+strings.TrimSpace(enabled)+" ", " "+controller+" ") {
-			missing = append(missing, "+"+controller)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	enable := func() error { return cgroups.WriteFile(dir, "cgroup.subtree_control", strings.Join(missing, " ")) }
-	err = enable()
-	if !errors.Is(err, unix.EBUSY) {
-		return err
-	}
-	if dir != cgroup2.UnifiedMountpoint {
-		return fmt.Errorf("%w: cgroup %s has processes of its own; name another with --cgroup-parent", ErrLimitUnavailable, dir)
-	}
-	leaf := filepath.Join(dir, "init")
-	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	pids, err := cgroups.GetPids(dir)
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		if err := cgroups.WriteCgroupProc(leaf, pid); err != nil && !errors.Is(err, unix.ESRCH) {
-			return err
-		}
-	}
-	return enable()
 }
 
 // lock marks the group as in use.
@@ -389,6 +310,7 @@ func (g *group) destroy() error {
 	if g == nil {
 		return nil
 	}
+	g.killAll()
 	var errs []error
 	for _, dir := range g.paths {
 		errs = append(errs, cgroups.RemovePath(dir))

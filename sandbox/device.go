@@ -89,16 +89,23 @@ func deviceMounts(list []Device) (mounts []wireMount, fds []int, err error) {
 		return nil, nil, err
 	}
 	defer unix.Close(tmp)
-	for i := range list {
-		d := &list[i]
-		fd, err := d.mount(tmp, strconv.Itoa(i))
-		if err != nil {
-			return nil, fds, setupError("give device", d.Path, err)
+	// Attached on a thread of its own: before Linux 6.15 nothing is cloned of a mount that is attached nowhere.
+	_, err = onPrivateThread(func() (int, error) {
+		if err := attachAt(tmp, "/sys"); err != nil {
+			return -1, setupError("attach nodes", "", err)
 		}
-		fds = append(fds, fd)
-		mounts = append(mounts, wireMount{Target: []byte(d.Path)})
-	}
-	return mounts, fds, nil
+		for i := range list {
+			d := &list[i]
+			fd, err := d.mount(tmp, strconv.Itoa(i))
+			if err != nil {
+				return -1, setupError("give device", d.Path, err)
+			}
+			fds = append(fds, fd)
+			mounts = append(mounts, wireMount{Target: []byte(d.Path)})
+		}
+		return -1, nil
+	})
+	return mounts, fds, err
 }
 
 func (d *Device) mount(tmp int, name string) (int, error) {

@@ -15,7 +15,7 @@ import (
 func TestN9_InspectRunningStep(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})
-	s := f.spec(t, "read line")
+	s := f.spec(t, "echo up; read line")
 	in, feed := io.Pipe()
 	s.Stdin = in
 	var seen Process
@@ -23,11 +23,12 @@ func TestN9_InspectRunningStep(t *testing.T) {
 	var pid int
 	own, err := OwnNamespace("mnt")
 	must(t, err)
-	s.Started = func(p int) {
-		pid, started = p, StartTime(p)
-		seen, err = Inspect(p)
+	s.Started = func(p int) { pid = p }
+	s.Stdout = onWrite(func() { // all of its processes are there now
+		started = StartTime(pid)
+		seen, err = Inspect(pid)
 		must(t, feed.Close())
-	}
+	})
 	if _, runErr := f.Run(t.Context(), s); runErr != nil || err != nil {
 		t.Fatal(runErr, err)
 	}

@@ -22,6 +22,8 @@ const (
 	defaultMTU = 1500
 	// maxClosed bounds the routes that tell a step what it cannot reach; the packet filter knows the others.
 	maxClosed = 64
+	// maxDumps is how often the kernel is asked for a list of interfaces, addresses or routes that keeps changing.
+	maxDumps = 100
 	// maxNetDev bounds what is read of /proc/net/dev: a step has an interface or two.
 	maxNetDev = 16 << 10
 	// maxProcFile bounds what is read of one file below /proc/PID: the longest has a line for each cgroup hierarchy.
@@ -60,6 +62,10 @@ const (
 	oomScoreAdj = 500
 	// initPids is added to a pids limit for the threads of the step's init, which is in the same cgroup.
 	initPids = 16
+	// maxVacate is how often processes are moved out of a group before it is given up: those that are being moved may start others.
+	maxVacate = 20
+	// maxAncestors bounds the walk from a process to those that started it.
+	maxAncestors = 1000
 	// probeTime bounds one attempt of Probe: all of them together take a tenth of a second where nothing is wrong.
 	probeTime = 5 * time.Second
 	// probeGrace is what an attempt that was told to stop may still take, before it is left to itself.

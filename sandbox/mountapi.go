@@ -69,10 +69,13 @@ func (c *fsContext) check(what string, err error) error {
 		why = append(why, strings.TrimSpace(strings.TrimPrefix(string(buf[:n]), "e ")))
 	}
 	if len(why) == 0 && errors.Is(err, unix.EINVAL) {
-		why = []string{"the kernel's log (dmesg) has the reason"}
+		why = []string{kernelLog}
 	}
 	return &SetupError{Op: "mount " + c.name, Detail: strings.Join(why, ": "), Errno: errno(err)}
 }
+
+// kernelLog is what can be said where the kernel tells only its log.
+const kernelLog = "the kernel's log (dmesg) has the reason"
 
 // newMount makes a detached mount of a new file system instance. Options are "key=value" or flags.
 func newMount(name string, attrs int, options ...string) (int, error) {

@@ -158,7 +158,7 @@ func sweepNetworks() error {
 	if err != nil {
 		return err
 	}
-	links, err := netlink.LinkList()
+	links, err := listed(netlink.LinkList)
 	if err != nil {
 		return err
 	}

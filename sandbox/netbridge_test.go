@@ -157,7 +157,7 @@ func TestG20_TrafficOfTheStepIsCounted(t *testing.T) {
 // ours lists what of this host's network belongs to steps.
 func ours(t *testing.T) (found []string) {
 	t.Helper()
-	links, err := netlink.LinkList()
+	links, err := listed(netlink.LinkList)
 	must(t, err)
 	for _, l := range links {
 		if strings.HasPrefix(l.Attrs().Name, linkPrefix) {
@@ -272,6 +272,28 @@ func TestG16_AddressesOfStepsAreUsedAgainWhenTheyAreFree(t *testing.T) {
 		}
 		must(t, o.close())
 	})
+}
+
+func TestG16_AListThatChangedMeanwhileIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name        string
+		interrupted int
+		want        error
+	}{
+		{"never", 0, nil}, {"twice", 2, nil}, {"always", maxDumps, netlink.ErrDumpInterrupted},
+	} {
+		asked := 0
+		got, err := listed(func() ([]int, error) {
+			if asked++; asked <= tt.interrupted {
+				return nil, netlink.ErrDumpInterrupted
+			}
+			return []int{asked}, nil
+		})
+		if !errors.Is(err, tt.want) || tt.want == nil && len(got) != 1 {
+			t.Errorf("%s: %v, %v", tt.name, got, err)
+		}
+	}
 }
 
 func TestG16_NamesOfBlocks(t *testing.T) {

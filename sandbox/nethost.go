@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"net"
 	"net/netip"
 
@@ -22,7 +23,7 @@ type hostNetwork struct {
 
 func readHostNetwork() (*hostNetwork, error) {
 	h := &hostNetwork{mtu: defaultMTU}
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	addrs, err := listed(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +35,7 @@ func readHostNetwork() (*hostNetwork, error) {
 		}
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := netlink.RouteList(nil, family)
+		routes, err := listed(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
 		if err != nil {
 			return nil, err
 		}
@@ -45,6 +46,17 @@ func readHostNetwork() (*hostNetwork, error) {
 	h.ipv6 = h.ipv6 && kernelSetting("net/ipv6/conf/all/forwarding") == "1"
 	h.nameServers()
 	return h, nil
+}
+
+// listed asks the kernel for a list again where it says that things changed while it wrote it (NLM_F_DUMP_INTR): something may
+// be missing in that one.
+func listed[T any](list func() ([]T, error)) (all []T, err error) {
+	for range maxDumps {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
 }
 
 // add takes a route into account.
@@ -81,7 +93,7 @@ func firstOf(src net.IP, link netlink.Link) net.IP {
 	if src != nil {
 		return src
 	}
-	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := listed(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil || len(addrs) == 0 {
 		return nil
 	}

@@ -91,9 +91,11 @@ func mountOverlay(lower []string, upper, work string) (int, error) {
 	var setup *SetupError
 	if errors.As(err, &setup) && olderInterface(setup.Errno) {
 		// Before Linux 6.7 there is no "lowerdir+", before 6.13 it takes no descriptors.
-		if classic, classicErr := overlayByMount(lower, upper, work); classicErr == nil {
-			return classic, nil
+		classic, classicErr := overlayByMount(lower, upper, work)
+		if classicErr == nil || setup.Errno != unix.EINVAL || !errors.Is(classicErr, unix.EINVAL) {
+			return classic, classicErr
 		}
+		// Both say that something is wrong with the directories, and the newer one has the kernel's words.
 	}
 	return fd, err
 }
@@ -185,7 +187,11 @@ func classicMount(names []string, upper string) (int, error) {
 	}
 	// On the upper directory itself: no other place needs to be found or made, and nobody else sees it.
 	if err := unix.Mount("overlay", upper, "overlay", unix.MS_NODEV, data); err != nil {
-		return -1, setupError("mount overlay", upper, err)
+		e := setupError("mount overlay", upper, err)
+		if e.Errno == unix.EINVAL {
+			e.Detail = kernelLog
+		}
+		return -1, e
 	}
 	fd, err := cloneMount(unix.AT_FDCWD, upper, 0, attrNoDev, 0)
 	if err != nil {
@@ -275,8 +281,12 @@ func mountThrowAway(dir int) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(tmp)
+	if err := makeScratch(dir, tmp); err != nil {
+		return -1, err
+	}
 	fd, err := throwAwayOn(dir, tmp)
-	if !errors.Is(err, unix.EINVAL) {
+	var setup *SetupError
+	if err == nil || !errors.As(err, &setup) || !olderInterface(setup.Errno) {
 		return fd, err
 	}
 	// Before Linux 6.15 the layers must be attached somewhere in the namespace of the caller.
@@ -288,7 +298,32 @@ func mountThrowAway(dir int) (int, error) {
 	return onPrivateThread(func() (int, error) { return throwAwayAttached(source, tmp) })
 }
 
-// throwAwayAttached attaches both layers where no name has to be looked up afterwards.
+// The directories of a mount in memory that take what is written and thrown away.
+const (
+	scratchUpper = "u"
+	scratchWork  = "w"
+)
+
+// makeScratch makes them. The root of an overlay has the attributes of its upper directory, so they are those of the source.
+func makeScratch(dir, tmp int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return setupError("read source", "", err)
+	}
+	for _, name := range []string{scratchUpper, scratchWork} {
+		if err := unix.Mkdirat(tmp, name, 0o700); err != nil {
+			return setupError("make scratch directory", "", err)
+		}
+		err := errors.Join(unix.Fchownat(tmp, name, int(st.Uid), int(st.Gid), 0), unix.Fchmodat(tmp, name, st.Mode&0o7777, 0))
+		if err != nil {
+			return setupError("make scratch directory", "", err)
+		}
+	}
+	return nil
+}
+
+// throwAwayAttached attaches both layers where no name has to be looked up afterwards, and takes the older interface where the
+// kernel does not know the other.
 func throwAwayAttached(source, tmp int) (int, error) {
 	var fds [2]int
 	for i, place := range []struct {
@@ -305,7 +340,14 @@ func throwAwayAttached(source, tmp int) (int, error) {
 		defer unix.Close(fd)
 		fds[i] = fd
 	}
-	return throwAwayOn(fds[0], fds[1])
+	fd, err := throwAwayOn(fds[0], fds[1])
+	var setup *SetupError
+	if err == nil || !errors.As(err, &setup) || !olderInterface(setup.Errno) {
+		return fd, err
+	}
+	scratch := strconv.Itoa(fds[1])
+	names := []string{strconv.Itoa(fds[0]), scratch + "/" + scratchUpper, scratch + "/" + scratchWork}
+	return classicMount(names, "/dev/"+scratchUpper)
 }
 
 func throwAwayOn(dir, tmp int) (int, error) {
@@ -317,23 +359,15 @@ func throwAwayOn(dir, tmp int) (int, error) {
 	if err := c.setFD("lowerdir+", dir); err != nil {
 		return -1, err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(dir, &st); err != nil {
-		return -1, setupError("read source", "", err)
-	}
-	for key, name := range map[string]string{"upperdir": "u", "workdir": "w"} {
-		if err := unix.Mkdirat(tmp, name, 0o700); err != nil && err != unix.EEXIST {
-			return -1, setupError("make scratch directory", "", err)
-		}
+	for key, name := range map[string]string{"upperdir": scratchUpper, "workdir": scratchWork} {
 		sub, err := unix.Openat(tmp, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return -1, setupError("open scratch directory", "", err)
 		}
-		// The root of an overlay has the attributes of its upper directory.
-		err = errors.Join(unix.Fchown(sub, int(st.Uid), int(st.Gid)), unix.Fchmod(sub, st.Mode&0o7777), c.setFD(key, sub))
+		err = c.setFD(key, sub)
 		_ = unix.Close(sub)
 		if err != nil {
-			return -1, setupError("mount overlay", "", err)
+			return -1, err
 		}
 	}
 	if inUserNS() {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -364,7 +365,7 @@ func (p *prober) limits(r *Runner) {
 		case c.Dir == "":
 			c.Use = Attempt{Tried: true, Why: "the controller is not there or not delegated"}
 		case h.unified && !enabledFor(c.Dir, l.controller):
-			c.Use = wouldEnable(c.Dir)
+			c.Use = wouldEnable(nearestGroup(c.Dir))
 		default:
 			c.Use = p.step(r, NetworkHost, l.limits)
 		}
@@ -410,9 +411,21 @@ func wouldEnable(dir string) Attempt {
 	if err := unix.Access(filepath.Join(dir, "cgroup.subtree_control"), unix.W_OK); err != nil {
 		return Attempt{Tried: true, Why: fmt.Sprintf("cgroup %s is not delegated: %v", dir, err)}
 	}
-	procs, err := readBounded(filepath.Join(dir, "cgroup.procs"))
-	if err == nil && len(procs) > 0 && dir != "/sys/fs/cgroup" {
+	if pids := pidsIn(dir); len(pids) > 0 && !mayMove(dir, pids) {
 		return Attempt{Tried: true, Why: fmt.Sprintf("cgroup %s has processes of its own, so it cannot have children with limits", dir)}
 	}
 	return Attempt{Tried: true}
+}
+
+func pidsIn(dir string) (pids []int) {
+	data, err := readBounded(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	for field := range strings.FieldsSeq(string(data)) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }

@@ -569,7 +569,15 @@ func throwAwayFile(source int, st *unix.Stat_t, attrs uint64) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	return cloneMount(tmp, "file", 0, attrs, 0)
+	bind, err := subtree(tmp, "file")
+	if err != nil {
+		return -1, err
+	}
+	if err := setMountAttr(bind, 0, attrs, 0); err != nil {
+		_ = unix.Close(bind)
+		return -1, err
+	}
+	return bind, nil
 }
 
 // check refuses a Spec that cannot mean anything.
