@@ -7,7 +7,7 @@ import (
 )
 
 // leaves are the parts round the builder. They meet in types that none of them owns.
-var leaves = []string{"stages", "context", "cache", "snapshot", "sandbox", "layer", "image", "store", "registry", "remote", "history"}
+var leaves = []string{"stages", "context", "cache", "snapshot", "sandbox", "layer", "image", "store", "registry", "remote", "history", "sbom"}
 
 // mayImport is the star: the folders of this module that each folder may import. A leaf may import internal packages alone.
 var mayImport = map[string][]string{

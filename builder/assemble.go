@@ -32,7 +32,7 @@ func (bd *build) assembleAll(ctx context.Context, res *Result) error {
 		return nil
 	}
 	annotations, entry := bd.annotateIndex(list)
-	stated, err := bd.attestAll(list)
+	stated, err := bd.attestAll(ctx, list)
 	if err != nil {
 		return err
 	}

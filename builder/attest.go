@@ -18,20 +18,22 @@ import (
 	"gobuild/image"
 	"gobuild/internal/rootfs"
 	"gobuild/registry"
+	"gobuild/sbom"
 )
 
 // AttestOptions say what is stated about the result beside it (FEATURES M1). The zero value: nothing.
 type AttestOptions struct {
 	Provenance *ProvenanceOptions
+	SBOM       *SBOMOptions
 }
 
 // wanted says that something is stated.
-func (a AttestOptions) wanted() bool { return a.Provenance != nil }
+func (a AttestOptions) wanted() bool { return a.Provenance != nil || a.SBOM != nil }
 
 // checkAttestations finds what cannot be stated in the form asked for.
 func checkAttestations(opt Options, form layerForm) error {
 	if opt.Attest.wanted() && form.docker {
-		return &hinted{err: errors.New("images of Docker's format have no attestations"), hint: "leave out oci-mediatypes=false, or --provenance=false"}
+		return &hinted{err: errors.New("images of Docker's format have no attestations"), hint: "leave out oci-mediatypes=false, or --provenance and --sbom"}
 	}
 	for _, o := range opt.Outputs {
 		if text := o.Attrs["oci-artifact"]; text != "" {
@@ -52,7 +54,7 @@ func (opt *Options) asArtifact() bool {
 }
 
 // attestAll makes an attestation manifest for the image of each lane and puts it into the store.
-func (bd *build) attestAll(images []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+func (bd *build) attestAll(ctx context.Context, images []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	if !bd.opt.Attest.wanted() {
 		return nil, nil
 	}
@@ -62,11 +64,15 @@ func (bd *build) attestAll(images []ocispec.Descriptor) ([]ocispec.Descriptor, e
 		if err != nil {
 			return nil, err
 		}
-		statement, err := ln.provenance(subjects)
+		stated, err := ln.stated(ctx, subjects, sbom.About{Version: images[i].Digest.String(), Purpose: "CONTAINER"})
 		if err != nil {
 			return nil, err
 		}
-		out, err := image.AssembleAttestation(images[i], []image.Statement{statement}, bd.opt.asArtifact())
+		statements := make([]image.Statement, len(stated))
+		for k, s := range stated {
+			statements[k] = s.Statement
+		}
+		out, err := image.AssembleAttestation(images[i], statements, bd.opt.asArtifact())
 		if err != nil {
 			return nil, err
 		}
@@ -78,6 +84,23 @@ func (bd *build) attestAll(images []ocispec.Descriptor) ([]ocispec.Descriptor, e
 		list = append(list, out.Manifest)
 	}
 	return list, nil
+}
+
+// namedStatement is one of a lane's, and the name that it has beside files.
+type namedStatement struct {
+	image.Statement
+	filename string
+}
+
+// stated is all that is to be said of subjects: bills of materials, then provenance, as BuildKit orders them.
+func (ln *lane) stated(ctx context.Context, subjects []image.Subject, about sbom.About) ([]namedStatement, error) {
+	list, err := ln.bills(ctx, subjects, about)
+	if opt := ln.opt.Attest.Provenance; err == nil && opt != nil {
+		var st image.Statement
+		st, err = ln.provenance(subjects)
+		list = append(list, namedStatement{st, opt.Filename})
+	}
+	return list, err
 }
 
 // imageSubjects are the names of the image as package URLs. One without a name is "_", since a statement is about something.
@@ -138,10 +161,14 @@ func purl(name, platform string) string {
 	return out
 }
 
-// fileStatement is the provenance of an output of files, nil if none is to be beside them.
-func (ln *lane) fileStatement(ctx context.Context) ([]byte, error) {
-	opt := ln.opt.Attest.Provenance
-	if opt == nil || opt.InlineOnly {
+// statesFiles says that something is stated beside outputs of files.
+func (bd *build) statesFiles() bool {
+	return bd.opt.Attest.SBOM != nil || bd.opt.Attest.Provenance != nil && !bd.opt.Attest.Provenance.InlineOnly
+}
+
+// fileStatements are what is to be beside an output of files.
+func (ln *lane) fileStatements(ctx context.Context) ([]namedStatement, error) {
+	if !ln.statesFiles() {
 		return nil, nil
 	}
 	root, err := ln.finalTree(ctx)
@@ -149,20 +176,35 @@ func (ln *lane) fileStatement(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	defer root.Close()
-	if _, err := root.Lstat("/" + opt.Filename); err == nil {
-		return nil, usage{&hinted{err: fmt.Errorf("the result has a file %s of its own", opt.Filename), hint: "give --provenance filename=OTHER, or inline-only=true"}}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
 	subjects, err := treeSubjects(ctx, root)
 	if err != nil {
 		return nil, err
 	}
-	st, err := ln.provenance(subjects)
+	list, err := ln.stated(ctx, subjects, sbom.About{Name: "files"})
 	if err != nil {
 		return nil, err
 	}
-	return st.Data, nil
+	if opt := ln.opt.Attest.Provenance; opt != nil && opt.InlineOnly {
+		list = list[:len(list)-1]
+	}
+	seen := map[string]bool{}
+	for _, s := range list {
+		if _, err := root.Lstat("/" + s.filename); err == nil || seen[s.filename] {
+			return nil, usage{&hinted{err: fmt.Errorf("the result has a file %s of its own", s.filename), hint: otherName(s.filename, ln.opt.Attest.Provenance)}}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		seen[s.filename] = true
+	}
+	return list, nil
+}
+
+// otherName says what to do about a name that is taken.
+func otherName(name string, p *ProvenanceOptions) string {
+	if p != nil && name == p.Filename {
+		return "give --provenance filename=OTHER, or inline-only=true"
+	}
+	return "build files without --sbom, or move the file"
 }
 
 // treeSubjects are the regular files of a tree.

@@ -57,7 +57,7 @@ func (bd *build) outputTar(ctx context.Context, o Output) error {
 		return err
 	}
 	return writeOutput(o, func(w io.Writer) error {
-		if !split && len(bd.lanes) == 1 && bd.opt.Attest.Provenance == nil {
+		if !split && len(bd.lanes) == 1 && !bd.statesFiles() {
 			return bd.lanes[0].exportTar(ctx, w)
 		}
 		out := tar.NewWriter(w)
@@ -66,7 +66,7 @@ func (bd *build) outputTar(ctx context.Context, o Output) error {
 			if err := ln.appendTar(ctx, out, split, seen, folders); err != nil {
 				return err
 			}
-			if err := ln.appendStatement(ctx, out, split, seen); err != nil {
+			if err := ln.appendStatements(ctx, out, split, seen); err != nil {
 				return err
 			}
 		}
@@ -100,23 +100,27 @@ func (ln *lane) appendTar(ctx context.Context, out *tar.Writer, split bool, seen
 	return group.Wait()
 }
 
-// appendStatement adds the provenance of a platform's files to an archive.
-func (ln *lane) appendStatement(ctx context.Context, out *tar.Writer, split bool, seen merged) error {
-	data, err := ln.fileStatement(ctx)
-	if err != nil || data == nil {
+// appendStatements adds what is stated of a platform's files to an archive.
+func (ln *lane) appendStatements(ctx context.Context, out *tar.Writer, split bool, seen merged) error {
+	list, err := ln.fileStatements(ctx)
+	if err != nil {
 		return err
 	}
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: ln.opt.Attest.Provenance.Filename, Mode: 0o644, Size: int64(len(data)), ModTime: time.Unix(0, 0)}
-	if split {
-		h.Name = ln.folder() + "/" + h.Name
-	} else if err := seen.add(ln, h.Name); err != nil {
-		return err
+	for _, s := range list {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: s.filename, Mode: 0o644, Size: int64(len(s.Data)), ModTime: time.Unix(0, 0)}
+		if split {
+			h.Name = ln.folder() + "/" + h.Name
+		} else if err := seen.add(ln, h.Name); err != nil {
+			return err
+		}
+		if err := out.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := out.Write(s.Data); err != nil {
+			return err
+		}
 	}
-	if err := out.WriteHeader(h); err != nil {
-		return err
-	}
-	_, err = out.Write(data)
-	return err
+	return nil
 }
 
 func (ln *lane) moveTar(out *tar.Writer, in *tar.Reader, split bool, seen merged, folders map[string]bool) error {
@@ -193,23 +197,27 @@ func (bd *build) outputLocal(ctx context.Context, o Output) error {
 
 // writeOut copies a platform's files into a folder, and puts what is stated about them beside them.
 func (ln *lane) writeOut(ctx context.Context, dest string, split bool, seen merged) error {
-	data, err := ln.fileStatement(ctx) // before anything is written: it may refuse
+	list, err := ln.fileStatements(ctx) // before anything is written: it may refuse
 	if err != nil {
 		return err
 	}
-	if data == nil {
-		return ln.copyOut(ctx, dest)
-	}
-	name := ln.opt.Attest.Provenance.Filename
-	if !split {
-		if err := seen.add(ln, name); err != nil {
+	for _, s := range list {
+		if split {
+			break
+		}
+		if err := seen.add(ln, s.filename); err != nil {
 			return err
 		}
 	}
 	if err := ln.copyOut(ctx, dest); err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(dest, name), data, atomicfile.Options{Mode: 0o644})
+	for _, s := range list {
+		if err := atomicfile.Write(filepath.Join(dest, s.filename), s.Data, atomicfile.Options{Mode: 0o644}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // noteMerged adds what a platform has that is no folder.

@@ -42,6 +42,11 @@ type Stage struct {
 	Image    Image            `json:"image"`                 // configuration after the last step; RootFS and times are empty, the builder fills them
 	History  []History        `json:"history"`               // entries of this stage alone (the base's come first and are not here)
 	Needs    []int            `json:"needs,omitempty"`       // Index of every stage this one reads, sorted
+
+	// What a bill of materials has beside the result, by BUILDKIT_SBOM_SCAN_STAGE and BUILDKIT_SBOM_SCAN_CONTEXT (B10):
+	// of a stage that is not the target this stage, of the target the main build context.
+	ScanStage   bool `json:"scanStage,omitempty"`
+	ScanContext bool `json:"scanContext,omitempty"`
 }
 
 // Image is an OCI image configuration with the Docker fields that OCI lacks.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -74,7 +75,21 @@ func (p *planner) run(st *stage) (*Stage, error) {
 			return nil, c.fail(strings.ToUpper(c.cmd.Name()), errConfigSize)
 		}
 	}
+	st.out.ScanStage, st.out.ScanContext = st.scans(argScanStage), st.scans(argScanContext)
 	return st.out, newError(st.raw.pos, "FROM", st.end())
+}
+
+// scans says whether an argument about bills of materials is true for the stage, or names it. An ARG before the first FROM is for
+// all stages, and one without a value changes nothing.
+func (s *state) scans(name string) bool {
+	value, _ := s.args.Get(name)
+	if value == "" {
+		value, _ = s.planner.globals.Get(name)
+	}
+	if on, err := strconv.ParseBool(value); err == nil {
+		return on
+	}
+	return s.out.Name != "" && slices.Contains(strings.Split(value, ","), s.out.Name)
 }
 
 // begin sets the state to what FROM inherits (B4).

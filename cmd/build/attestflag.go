@@ -10,8 +10,8 @@ import (
 	"gobuild/builder"
 )
 
-// fillAttest reads --provenance and --attest (FEATURES M1, M3). Of several for one type the last counts, and --provenance before
-// --attest, as in buildx.
+// fillAttest reads --provenance, --sbom and --attest (FEATURES M1, M3, M4). Of several for one type the last counts, and --provenance
+// and --sbom before --attest, as in buildx.
 func (a *app) fillAttest(opt *builder.Options, f flags) error {
 	if f.given("provenance") {
 		p, err := provenanceOf(f.str("provenance"))
@@ -20,9 +20,16 @@ func (a *app) fillAttest(opt *builder.Options, f flags) error {
 		}
 		opt.Attest.Provenance = p
 	}
+	if f.given("sbom") {
+		s, err := sbomOf(f.str("sbom"))
+		if err != nil {
+			return hint(usagef("--sbom=%s: %w", f.str("sbom"), err), "want true or false")
+		}
+		opt.Attest.SBOM = s
+	}
 	for _, text := range f.list("attest") {
-		if err := addAttest(opt, text, f.given("provenance")); err != nil {
-			return hint(usagef("--attest=%s: %w", text, err), "want type=provenance[,mode=max]")
+		if err := addAttest(opt, text, f); err != nil {
+			return hint(usagef("--attest=%s: %w", text, err), "want type=provenance[,mode=max] or type=sbom")
 		}
 	}
 	return nil
@@ -46,7 +53,40 @@ func provenanceOf(text string) (*builder.ProvenanceOptions, error) {
 	return provenanceFrom(fields)
 }
 
-func addAttest(opt *builder.Options, text string, chosen bool) error {
+// sbomOf reads true, false or keys.
+func sbomOf(text string) (*builder.SBOMOptions, error) {
+	if on, err := strconv.ParseBool(text); err == nil {
+		text = "disabled=" + strconv.FormatBool(!on)
+	}
+	fields, err := csvvalue.Fields(text, nil)
+	if err != nil {
+		return nil, err
+	}
+	return sbomFrom(fields)
+}
+
+func sbomFrom(fields []string) (*builder.SBOMOptions, error) {
+	off := false
+	for _, field := range fields {
+		switch key, value, _ := strings.Cut(field, "="); key {
+		case "disabled":
+			var err error
+			if off, err = strconv.ParseBool(value); err != nil {
+				return nil, usagef("disabled=%s: want true or false", value)
+			}
+		case "generator":
+			return nil, usagef("images that make bills of materials are not run (generator=%s): gobuild looks itself", value)
+		default:
+			return nil, usagef("unknown key %q", key)
+		}
+	}
+	if off {
+		return nil, nil //nolint:nilnil // none is wanted
+	}
+	return &builder.SBOMOptions{Tool: "gobuild-" + buildVersion().Version}, nil
+}
+
+func addAttest(opt *builder.Options, text string, f flags) error {
 	fields, err := csvvalue.Fields(text, nil)
 	if err != nil {
 		return err
@@ -60,17 +100,21 @@ func addAttest(opt *builder.Options, text string, chosen bool) error {
 		}
 		rest = append(rest, field)
 	}
-	if kind != "provenance" {
-		if kind == "sbom" {
-			return usagef("type=sbom is not supported yet: %s", noSBOM)
+	switch kind {
+	case "provenance":
+		p, err := provenanceFrom(rest)
+		if err == nil && !f.given("provenance") {
+			opt.Attest.Provenance = p
 		}
-		return usagef("type=%q is no attestation", kind)
+		return err
+	case "sbom":
+		s, err := sbomFrom(rest)
+		if err == nil && !f.given("sbom") {
+			opt.Attest.SBOM = s
+		}
+		return err
 	}
-	p, err := provenanceFrom(rest)
-	if err == nil && !chosen {
-		opt.Attest.Provenance = p
-	}
-	return err
+	return usagef("type=%q is no attestation", kind)
 }
 
 func provenanceFrom(fields []string) (*builder.ProvenanceOptions, error) {

@@ -37,7 +37,6 @@ func TestM3_ProvenanceFlags(t *testing.T) {
 		{args: "--provenance=reproducible=yes", err: "want true or false"},
 		{args: "--provenance=filename=../p", err: "without a folder"},
 		{args: "--provenance=colour=blue", err: "unknown key"},
-		{args: "--attest=type=sbom", err: "not supported yet"},
 		{args: "--attest=type=sign", err: "no attestation"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
@@ -57,6 +56,49 @@ func TestM3_ProvenanceFlags(t *testing.T) {
 				t.Error(err)
 			case (got == nil) != (tc.want == nil) || got != nil && *got != *tc.want:
 				t.Errorf("got %+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
+
+// rows: M1 M4
+func TestM4_BillOfMaterialsFlags(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		args string
+		want bool
+		err  string
+	}{
+		{args: ""},
+		{args: "--sbom", want: true},
+		{args: "--sbom=true", want: true},
+		{args: "--sbom=false"},
+		{args: "--attest=type=sbom", want: true},
+		{args: "--attest=type=sbom,disabled=true"},
+		{args: "--attest type=sbom --attest type=sbom,disabled=true"},
+		{args: "--sbom=false --attest=type=sbom"},
+		{args: "--sbom=generator=scanner:1", err: "images that make bills of materials are not run (generator=scanner:1)"},
+		{args: "--attest=type=sbom,generator=scanner:1", err: "are not run"},
+		{args: "--sbom=maybe", err: "unknown key"},
+		{args: "--attest=type=sbom,disabled=1x", err: "want true or false"},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			t.Parallel()
+			f, _, err := judgeArgs(t, nil, strings.Fields(tc.args)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var opt builder.Options
+			err = (&app{}).fillAttest(&opt, f)
+			switch got := opt.Attest.SBOM; {
+			case tc.err != "":
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Errorf("error %v, want %q", err, tc.err)
+				}
+			case err != nil:
+				t.Error(err)
+			case (got != nil) != tc.want || got != nil && !strings.HasPrefix(got.Tool, "gobuild-"):
+				t.Errorf("got %+v, want %v", got, tc.want)
 			}
 		})
 	}

@@ -110,8 +110,6 @@ func TestN_Verdicts(t *testing.T) {
 		{args: "--identity-label", err: "--identity-label is not supported yet"},
 		{args: "--identity-label=false"},
 		{args: "--provenance=false --sbom=false"},
-		{args: "--sbom=true", err: "not supported yet"},
-		{args: "--sbom=true", err: "not supported yet"},
 		{args: "--call=build"},
 		{args: "--call=check"},
 		{args: "--call=outline,format=json"},

@@ -20,13 +20,12 @@ const (
 	useCompression = "use -o type=oci,dest=FILE with compression= and compression-level="
 	useStateCache  = "use --cache-from and --cache-to"
 	useInsecure    = "name the registry: --insecure-registry HOST"
-	noSBOM         = "no bill of materials is made; run a scanner on the image"
+	useSBOM        = "use --sbom: the bill of materials is beside the image, or beside the files of -o type=local"
 )
 
 // laterDockerFlags are of docker and buildx (N2): known, meant to work some day, and until then an error.
 func laterDockerFlags() []flagSpec {
 	return []flagSpec{
-		{name: "sbom", kind: kindString, does: later, text: noSBOM, decide: laterUnlessFalse(noSBOM)},
 		laterList("policy", "there are no source policies; pin bases by digest"),
 	}
 }
@@ -72,14 +71,14 @@ func laterBuildahFlags() []flagSpec {
 func laterOwnFlags() []flagSpec {
 	return []flagSpec{
 		laterList("mount", "use RUN --mount"),
-		laterList("sbom-output", noSBOM),
-		laterList("sbom-image-output", noSBOM),
-		laterList("sbom-purl-output", noSBOM),
-		laterList("sbom-image-purl-output", noSBOM),
-		laterString("sbom-merge-strategy", noSBOM),
-		laterString("sbom-preset", noSBOM),
-		laterList("sbom-scanner-command", noSBOM),
-		laterString("sbom-scanner-image", noSBOM),
+		laterList("sbom-output", useSBOM),
+		laterList("sbom-image-output", useSBOM),
+		laterList("sbom-purl-output", useSBOM),
+		laterList("sbom-image-purl-output", useSBOM),
+		laterString("sbom-merge-strategy", useSBOM),
+		laterString("sbom-preset", useSBOM),
+		laterList("sbom-scanner-command", useSBOM),
+		laterString("sbom-scanner-image", useSBOM),
 		laterString("cgroup-driver", "groups are made as directories; use --cgroup-parent"),
 		laterString("debug-image", "install busybox-static: an image without a shell gets it"),
 		laterString("report", "use --metadata-file or --progress=rawjson"),
