@@ -59,6 +59,7 @@ type build struct {
 func (b *Builder) Build(ctx context.Context, opt Options) (*Result, error) {
 	bd := b.newBuild(opt)
 	defer b.during(bd.em)()
+	b.limitTo(opt.GC)
 	leave, err := b.enter(ctx)
 	if err != nil {
 		return nil, classify(err, CategoryEnvironment)

@@ -45,6 +45,7 @@ type Config struct {
 	CDIDirs            []string                              // where vendors describe devices; nil: /etc/cdi and /var/run/cdi
 	Path               []string                              // where programs are looked for that RUN's networks may need
 	Executable         string                                // path of this binary, re-executed for RUN
+	GC                 GCOptions                             // limits for what commands other than Build write, which has its own
 	Now                func() time.Time                      // nil: time.Now
 }
 
@@ -58,6 +59,7 @@ type Builder struct {
 	remote    *remote.Client
 	builds    *history.Store
 	holds     holds
+	ceiling   *ceiling
 
 	mu      sync.Mutex
 	runner  *sandbox.Runner // started by the first RUN that misses
@@ -95,6 +97,7 @@ func (b *Builder) open() error {
 		return err
 	}
 	b.openHolds()
+	b.limitTo(b.cfg.GC)
 	b.builds = history.Open(filepath.Join(root, "history"), b.cfg.Now)
 	b.registry, err = registry.New(b.cfg.registryConfig(b.notice))
 	if err != nil {

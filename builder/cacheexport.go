@@ -66,13 +66,23 @@ func (bd *build) exportToFolder(ctx context.Context, to CacheShare, own shareInd
 	for _, l := range m.Layers { // the copy reads all of them in the store
 		_, ok, err := bd.hasBlob(l.Digest)
 		if err == nil && !ok && blobs != nil {
-			err = bd.fetchBlob(ctx, l, blobs)
+			err = bd.importBlob(ctx, l, blobs)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return image.WriteLayout(ctx, to.Dir, bd.store, desc, []string{"cache:" + cmp.Or(to.Tag, "latest")}, nil)
+}
+
+// importBlob takes a layer over that another build has exported.
+func (bd *build) importBlob(ctx context.Context, l ocispec.Descriptor, blobs fetcher) error {
+	written, err := bd.reserve(ctx, l.Size, "layer "+short(l.Digest))
+	if err != nil {
+		return err
+	}
+	defer written()
+	return bd.fetchBlob(ctx, l, blobs)
 }
 
 // exportToRegistry is one attempt; it is not done when another has moved the tag meanwhile and does not have these steps.

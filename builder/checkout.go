@@ -145,7 +145,7 @@ func (c *checkout) repository(ctx context.Context, repo gitSource, at *spot) err
 	if err := os.Remove(filepath.Join(at.bare, ".git", "FETCH_HEAD")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	size, _, err := diskSize(at.bare)
+	size, _, err := diskSize(ctx, at.bare)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
 	"gobuild/internal/atomicfile"
@@ -68,24 +67,28 @@ func (b *Builder) sweepWork(ctx context.Context) error {
 func (bd *build) collect(ctx context.Context, failure error) {
 	opt := bd.opt.GC
 	full := errors.Is(failure, unix.ENOSPC) || errors.Is(failure, unix.EDQUOT)
-	if opt.Off || ctx.Err() != nil || !full && bd.since("gc") < gcEvery {
+	budget := bd.ceiling.remaining() // what was spent before writes is not spent again
+	if full {
+		budget = cmp.Or(opt.Budget, gcBudget)
+	}
+	if opt.Off || ctx.Err() != nil || budget <= 0 || !full && bd.since("gc") < gcEvery {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(opt.Budget, gcBudget))
+	within, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	gone, err := bd.gc(ctx, opt)
-	var freed int64
-	for _, row := range gone {
-		freed += row.Size
-	}
-	if freed > 0 {
-		bd.notice(fmt.Sprintf("made room in the state directory: %s that had not been used since %s (--gc=off keeps everything)",
-			units.HumanSizeWithPrecision(float64(freed), 3), gone[len(gone)-1].LastUsed.UTC().Format(time.DateTime)))
-	}
-	if err != nil && ctx.Err() == nil {
+	gone, err := bd.gc(within, opt)
+	bd.sayFreed(gone)
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, errNotLookedThrough):
+		bd.sayTooLarge()
+	case err != nil && within.Err() == nil:
 		bd.notice(fmt.Sprintf("making room in the state directory: %v", err))
 	}
 }
+
+// errNotLookedThrough: the time was over before it was known what there is.
+var errNotLookedThrough = errors.New("not looked through")
 
 // since is how long ago a stamp was set; very long if it never was, or if the clock went back.
 func (b *Builder) since(name string) time.Duration {
@@ -125,12 +128,18 @@ func (b *Builder) gc(ctx context.Context, opt GCOptions) ([]Usage, error) {
 	if !room.short() && b.since("aged") < gcAgedEvery {
 		return nil, nil // the file system as a whole holds less than we may: nothing need be looked through
 	}
-	c, err := b.inventory(ctx)
+	c, err := b.inventory(ctx, sizesExact)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, errNotLookedThrough
+	}
 	if err != nil {
 		return nil, err
 	}
-	col := &collection{b: b, c: c, room: room, now: b.cfg.Now()}
-	if err := col.run(ctx); err != nil {
+	col := newCollection(b, c, room)
+	col.settled = gcSettled
+	err = col.run(ctx)
+	b.keepUse(col.used, col.room.taken)
+	if err != nil {
 		return col.gone, err
 	}
 	return col.gone, errors.Join(b.forgetIdle(ctx, c), b.setStamp("aged"))
@@ -138,7 +147,8 @@ func (b *Builder) gc(ctx context.Context, opt GCOptions) ([]Usage, error) {
 
 // room is the state of the file system and the limits, in bytes.
 type room struct {
-	taken, free                int64 // of the file system
+	disk, taken, free          int64 // of the file system; free for everybody
+	unused                     int64 // of it; only root may take all
 	maxUsed, reserved, minFree int64
 }
 
@@ -150,7 +160,7 @@ func (b *Builder) room(opt GCOptions) (room, error) {
 	block := st.Bsize
 	disk := int64(st.Blocks) * block
 	return room{
-		taken: disk - int64(st.Bfree)*block, free: int64(st.Bavail) * block,
+		disk: disk, taken: disk - int64(st.Bfree)*block, free: int64(st.Bavail) * block, unused: int64(st.Bfree) * block,
 		maxUsed:  opt.MaxUsed.of(disk, min(disk/100*80, gcMaxUsed)),
 		reserved: opt.Reserved.of(disk, min(disk/100*10, gcReserved)),
 		minFree:  opt.MinFree.of(disk, disk/100*20),
@@ -162,30 +172,36 @@ func (r room) short() bool { return r.taken > r.maxUsed || r.free < r.minFree }
 
 // collection is one run of the rules over what there is.
 type collection struct {
-	b      *Builder
-	c      *contentsOf
-	room   room
-	now    time.Time
-	used   int64           // what is left
-	mounts int64           // of it, cache mounts
-	tried  map[string]bool // gone, or not to be had
-	gone   []Usage
+	b       *Builder
+	c       *contentsOf
+	room    room
+	now     time.Time
+	settled time.Duration   // what was used since is left
+	need    int64           // bytes that are about to be written
+	used    int64           // what is left
+	mounts  int64           // of it, cache mounts
+	tried   map[string]bool // gone, or not to be had
+	gone    []Usage
 }
 
-func (col *collection) run(ctx context.Context) error {
-	col.tried = map[string]bool{}
-	for _, row := range col.c.rows {
+func newCollection(b *Builder, c *contentsOf, room room) *collection {
+	col := &collection{b: b, c: c, room: room, now: b.cfg.Now(), tried: map[string]bool{}}
+	for _, row := range c.rows {
 		col.used += row.Size
 		if row.Type == usageCacheMount {
 			col.mounts += row.Size
 		}
 	}
+	return col
+}
+
+func (col *collection) run(ctx context.Context) error {
 	rules := []func(Usage) bool{
 		func(row Usage) bool {
 			return row.Type == usageCacheMount && col.mounts > gcMounts && col.idle(row) >= gcMountsIdle
 		},
 		func(row Usage) bool { return col.idle(row) >= gcIdle },
-		func(row Usage) bool { return col.over() && col.used-row.Size >= col.room.reserved },
+		col.forRoom,
 	}
 	for _, rule := range rules {
 		if err := col.apply(ctx, rule); err != nil {
@@ -197,15 +213,17 @@ func (col *collection) run(ctx context.Context) error {
 
 func (col *collection) idle(row Usage) time.Duration { return col.now.Sub(row.LastUsed) }
 
-func (col *collection) over() bool {
-	return col.used > col.room.maxUsed || col.room.free < col.room.minFree
+// forRoom is the rule for when there is too little room: what was used longest ago goes, down to the reserve.
+func (col *collection) forRoom(row Usage) bool {
+	over := col.used+col.need > col.room.maxUsed || col.room.free-col.need < col.room.minFree
+	return over && col.used-row.Size >= col.room.reserved
 }
 
 // apply removes what a rule names, the longest unused first, as long as there is time.
 func (col *collection) apply(ctx context.Context, rule func(Usage) bool) error {
 	for _, row := range col.c.rows {
 		name := row.Type + " " + row.ID
-		if col.tried[name] || !row.Reclaimable || col.idle(row) < gcSettled || !rule(row) {
+		if col.tried[name] || !row.Reclaimable || col.idle(row) < col.settled || !rule(row) {
 			continue
 		}
 		if ctx.Err() != nil {

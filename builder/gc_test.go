@@ -181,7 +181,7 @@ func TestI16_ATagThatComesMeanwhileIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := p.builder()
-	c, err := b.inventory(t.Context())
+	c, err := b.inventory(t.Context(), sizesExact)
 	if err != nil {
 		t.Fatal(err)
 	}

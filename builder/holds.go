@@ -78,6 +78,11 @@ func (h heldStore) Push(ctx context.Context, desc ocispec.Descriptor, r io.ReadS
 	if _, _, err := h.b.hasBlob(desc.Digest); err != nil {
 		return err
 	}
+	written, err := h.b.reserve(ctx, desc.Size, "blob "+short(desc.Digest))
+	if err != nil {
+		return err
+	}
+	defer written()
 	return h.b.store.Push(ctx, desc, r)
 }
 

@@ -185,6 +185,11 @@ func (p *packer) packTree(ctx context.Context, l *fsLayer, below []*fsLayer) (la
 	if lower != nil {
 		defer lower.Close()
 	}
+	written, err := bd.reserve(ctx, l.bytes, "") // at most, as a rule: compression makes it smaller
+	if err != nil {
+		return layerRecord{}, err
+	}
+	defer written()
 	w, err := bd.store.Writer()
 	if err != nil {
 		return layerRecord{}, err

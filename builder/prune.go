@@ -49,7 +49,7 @@ func (b *Builder) prune(ctx context.Context, opt PruneOptions) ([]Usage, error) 
 		return nil, err
 	}
 	defer func() { _ = lock.Release() }() // the kernel drops it anyway
-	c, err := b.inventory(ctx)
+	c, err := b.inventory(ctx, sizesExact)
 	if err != nil {
 		return nil, err
 	}

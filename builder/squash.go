@@ -46,6 +46,15 @@ func (bd *build) squash(ctx context.Context, final state, kept int) (image.Layer
 		}
 		defer lower.Close()
 	}
+	size := int64(0)
+	for _, l := range final.layers[kept:] {
+		size += max(l.bytes, l.desc.Size)
+	}
+	written, err := bd.reserve(ctx, size, "")
+	if err != nil {
+		return image.Layer{}, err
+	}
+	defer written()
 	w, err := bd.store.Writer()
 	if err != nil {
 		return image.Layer{}, err

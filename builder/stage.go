@@ -279,6 +279,11 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	if err := sr.materialize(ctx, below); err != nil {
 		return out, err
 	}
+	written, err := sr.reserve(ctx, 0, "") // what a step will write is not known: what others wrote is within the limits when it begins
+	if err != nil {
+		return out, err
+	}
+	defer written()
 	work, err := sr.snapshots.New(below.stack())
 	if err != nil {
 		return out, err

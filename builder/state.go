@@ -166,6 +166,11 @@ func (bd *build) unpack(ctx context.Context, below []*fsLayer, l *fsLayer) (err 
 	if l.alone {
 		below = nil
 	}
+	written, err := bd.reserve(ctx, desc.Size, "") // at least: how large its files are is not known
+	if err != nil {
+		return err
+	}
+	defer written()
 	work, err := bd.snapshots.New(state{layers: below}.stack())
 	if err != nil {
 		return err
@@ -206,6 +211,11 @@ func (bd *build) ensureBlob(ctx context.Context, l *fsLayer) error {
 		return fmt.Errorf("layer blob %s is gone from the store: pull its image again with --pull", l.desc.Digest)
 	}
 	name := "layer " + short(l.desc.Digest)
+	written, err := bd.reserve(ctx, l.desc.Size, name)
+	if err != nil {
+		return err
+	}
+	defer written()
 	bd.em.emit(Event{Type: EventTransfer, Text: name, Total: l.desc.Size})
 	if err := bd.fetchBlob(ctx, l.desc, l.fetch); err != nil {
 		return fmt.Errorf("fetch layer %s: %w", l.desc.Digest, err)

@@ -44,6 +44,7 @@ const (
 
 // contentsOf is everything in the state directory, and what refers to what.
 type contentsOf struct {
+	sizes   sizing
 	rows    []Usage
 	records map[string][]cache.Key        // by the id of the row that goes with them
 	steps   map[snapshot.ID][]stepUse     // directories that step records name: several after a cut-off
@@ -56,9 +57,10 @@ type contentsOf struct {
 }
 
 type stepUse struct {
-	key  cache.Key
-	slot string
-	used time.Time
+	key   cache.Key
+	slot  string
+	used  time.Time
+	bytes int64 // of the layer's files, as the record has it
 }
 
 type recordUse struct {
@@ -74,7 +76,7 @@ type refUse struct {
 
 // DiskUsage lists what the state directory holds, as far as the filter takes it.
 func (b *Builder) DiskUsage(ctx context.Context, filter UsageFilter) ([]Usage, error) {
-	c, err := b.inventory(ctx)
+	c, err := b.inventory(ctx, sizesExact)
 	if err != nil {
 		return nil, classify(fmt.Errorf("look through the state directory: %w", err), CategoryEnvironment)
 	}
@@ -82,8 +84,17 @@ func (b *Builder) DiskUsage(ctx context.Context, filter UsageFilter) ([]Usage, e
 	return slices.DeleteFunc(c.rows, func(row Usage) bool { return !filter.takes(row, now) }), nil
 }
 
-func (b *Builder) inventory(ctx context.Context) (*contentsOf, error) {
+// sizing says how the sizes of layers are found out.
+type sizing int
+
+const (
+	sizesExact   sizing = iota // a layer that nobody has asked for yet is walked
+	sizesAsKnown               // for that of a step, what its record says will do
+)
+
+func (b *Builder) inventory(ctx context.Context, sizes sizing) (*contentsOf, error) {
 	c := &contentsOf{
+		sizes:   sizes,
 		records: map[string][]cache.Key{}, steps: map[snapshot.ID][]stepUse{}, layers: map[digest.Digest][]cache.Key{}, tagged: map[digest.Digest]bool{},
 		used: map[digest.Digest]time.Time{},
 	}
@@ -108,7 +119,7 @@ func (b *Builder) addRecords(ctx context.Context, c *contentsOf) error {
 		case "run", "copy", "workdir":
 			var r stepRecord
 			if json.Unmarshal(rec.Payload, &r) == nil {
-				c.steps[r.ID] = append(c.steps[r.ID], stepUse{rec.Key, rec.Slot, used})
+				c.steps[r.ID] = append(c.steps[r.ID], stepUse{rec.Key, rec.Slot, used, r.Bytes})
 			}
 		case "layer":
 			var r layerRecord
@@ -194,7 +205,7 @@ func (b *Builder) addSnapshots(ctx context.Context, c *contentsOf) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		size, err := b.snapshots.Size(id)
+		size, err := b.layerSize(ctx, c, id)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed meanwhile
 		}
@@ -215,6 +226,18 @@ func (b *Builder) addSnapshots(ctx context.Context, c *contentsOf) error {
 		c.rows = append(c.rows, row)
 		return nil
 	})
+}
+
+func (b *Builder) layerSize(ctx context.Context, c *contentsOf, id snapshot.ID) (int64, error) {
+	if c.sizes == sizesAsKnown {
+		if size, ok := b.snapshots.KnownSize(id); ok {
+			return size, nil
+		}
+		if uses := c.steps[id]; len(uses) > 0 && uses[0].bytes > 0 {
+			return uses[0].bytes, nil
+		}
+	}
+	return b.snapshots.Size(ctx, id)
 }
 
 // describeSlot words a slot, which is file|stage|index|instruction.
@@ -262,7 +285,7 @@ func (b *Builder) addCacheMounts(ctx context.Context, c *contentsOf) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		size, used, err := b.mountSize(d.Name())
+		size, used, err := b.mountSize(ctx, d.Name())
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}
@@ -276,11 +299,11 @@ func (b *Builder) addCacheMounts(ctx context.Context, c *contentsOf) error {
 
 // mountSize is what a cache mount takes, and when it was last used. The size is kept beside it, and counts until the mount is used
 // again; one that is in use is looked through each time.
-func (b *Builder) mountSize(name string) (size int64, used time.Time, err error) {
+func (b *Builder) mountSize(ctx context.Context, name string) (size int64, used time.Time, err error) {
 	dir := filepath.Join(b.cfg.Root, "mounts", name)
 	info, err := os.Stat(filepath.Join(dir, "about"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return diskSize(dir) // of a process that was killed while it made it
+		return diskSize(ctx, dir) // of a process that was killed while it made it
 	}
 	if err != nil {
 		return 0, time.Time{}, err
@@ -299,7 +322,7 @@ func (b *Builder) mountSize(name string) (size int64, used time.Time, err error)
 		defer release()
 	}
 	now := b.cfg.Now()
-	if size, _, err = diskSize(dir); err != nil || held != nil {
+	if size, _, err = diskSize(ctx, dir); err != nil || held != nil {
 		return size, used, err
 	}
 	// Not to have it kept costs the next caller a walk and nothing else.
@@ -335,8 +358,11 @@ func blocks(info fs.FileInfo) int64 {
 }
 
 // diskSize adds up blocks; the tree is live, so what vanishes meanwhile is passed over.
-func diskSize(dir string) (size int64, newest time.Time, err error) {
+func diskSize(ctx context.Context, dir string) (size int64, newest time.Time, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -241,29 +242,39 @@ func (s *Store) Touch(id ID, now time.Time) {
 }
 
 // Size is what a layer takes on the disk, in bytes of blocks. A file with several links counts once in
-// all: each link its share. The first call walks the layer; the result is kept beside it.
-func (s *Store) Size(id ID) (int64, error) {
+// all: each link its share. The first call walks the layer, as long as ctx lives; the result is kept beside it.
+func (s *Store) Size(ctx context.Context, id ID) (int64, error) {
 	if err := id.check(); err != nil {
 		return 0, err
 	}
-	path := filepath.Join(s.home(id), sizeName)
-	if data, err := os.ReadFile(path); err == nil {
-		var n int64
-		if _, err := fmt.Sscanf(string(data), "%d\n", &n); err == nil && n >= 0 && string(data) == fmt.Sprintf("%d\n", n) {
-			return n, nil
-		}
+	if n, ok := s.KnownSize(id); ok {
+		return n, nil
 	}
+	path := filepath.Join(s.home(id), sizeName)
 	dir, err := os.Open(s.Dir(id))
 	if err != nil {
 		return 0, fmt.Errorf("size of layer %s: %w", id, err)
 	}
-	n, err := treeSize(dir) // closes dir
+	n, err := treeSize(ctx, dir) // closes dir
 	if err != nil {
 		return 0, fmt.Errorf("size of layer %s: %w", id, err)
 	}
 	// Not to have it kept (a full or read-only disk) costs the next caller a walk and nothing else.
 	_ = atomicfile.Write(path, fmt.Appendf(nil, "%d\n", n), atomicfile.Options{})
 	return n, nil
+}
+
+// KnownSize is Size where that was found out before.
+func (s *Store) KnownSize(id ID) (int64, bool) {
+	if id.check() != nil {
+		return 0, false
+	}
+	data, err := os.ReadFile(filepath.Join(s.home(id), sizeName))
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSuffix(string(data), "\n"), 10, 64)
+	return n, err == nil && n >= 0 && string(data) == fmt.Sprintf("%d\n", n)
 }
 
 // Remove deletes a committed layer, unless it is pinned (ErrInUse). One that is not there is fine. The

@@ -200,14 +200,14 @@ func openDirAt(parent *os.File, name string) (*os.File, error) {
 
 // treeSize adds up the disk blocks of a tree. It holds one directory open at a time and goes back by "..",
 // checking that it gets where it came from, so the depth of the tree does not matter. It closes dir.
-func treeSize(dir *os.File) (int64, error) {
-	blocks, err := sumTree(dir, func(st *unix.Stat_t) float64 { return float64(st.Blocks) })
+func treeSize(ctx context.Context, dir *os.File) (int64, error) {
+	blocks, err := sumTree(ctx, dir, func(st *unix.Stat_t) float64 { return float64(st.Blocks) })
 	return int64(math.Round(blocks)) * 512, err
 }
 
 // treeContent adds up the lengths of the files of a tree. It closes dir.
 func treeContent(dir *os.File) (int64, error) {
-	bytes, err := sumTree(dir, func(st *unix.Stat_t) float64 {
+	bytes, err := sumTree(context.Background(), dir, func(st *unix.Stat_t) float64 {
 		if st.Mode&unix.S_IFMT == unix.S_IFREG {
 			return float64(st.Size)
 		}
@@ -216,13 +216,16 @@ func treeContent(dir *os.File) (int64, error) {
 	return int64(math.Round(bytes)), err
 }
 
-func sumTree(dir *os.File, count func(*unix.Stat_t) float64) (float64, error) {
+func sumTree(ctx context.Context, dir *os.File, count func(*unix.Stat_t) float64) (float64, error) {
 	w := sizeWalk{dir: dir, count: count}
 	defer func() { _ = w.dir.Close() }()
 	if err := w.enter(dir); err != nil {
 		return 0, err
 	}
 	for len(w.stack) > 0 {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
 		if err := w.step(); err != nil {
 			return 0, err
 		}

@@ -28,18 +28,18 @@ func TestSize_CountsBlocksOnceAndIsKept(t *testing.T) {
 	var want int64
 	fmt.Sscan(string(out), &want)
 	for range 2 {
-		got, err := s.Size(id(1))
+		got, err := s.Size(t.Context(), id(1))
 		must(t, err)
 		if got != want {
 			t.Errorf("size %d, du says %d", got, want)
 		}
 	}
 	must(t, os.WriteFile(filepath.Join(s.home(id(1)), sizeName), []byte("77\n"), 0o600))
-	if got, _ := s.Size(id(1)); got != 77 {
+	if got, _ := s.Size(t.Context(), id(1)); got != 77 {
 		t.Errorf("kept size not used: %d", got)
 	}
 	must(t, os.WriteFile(filepath.Join(s.home(id(1)), sizeName), []byte("-1"), 0o600))
-	if got, _ := s.Size(id(1)); got != want {
+	if got, _ := s.Size(t.Context(), id(1)); got != want {
 		t.Errorf("damaged size believed: %d", got)
 	}
 }

@@ -70,7 +70,12 @@ func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 	if err != nil {
 		return builder.Config{}, err
 	}
+	gc, err := gcOptions(f)
+	if err != nil {
+		return builder.Config{}, err
+	}
 	return builder.Config{
+		GC:                 gc,
 		Logins:             logins,
 		Path:               a.helperPath(),
 		Tries:              tries,

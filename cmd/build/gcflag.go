@@ -9,10 +9,10 @@ import (
 	"gobuild/builder"
 )
 
-// gcFlags shape what is removed by itself after a build (FEATURES I16).
+// gcFlags shape what is removed by itself, before large writes and after a build (FEATURES I16).
 func gcFlags() []flagSpec {
 	return []flagSpec{
-		{name: "gc", kind: kindString, arg: "auto|off", text: "after the build, remove what was not used for long: auto (default) or off", decide: gcVerdict},
+		{name: "gc", kind: kindString, arg: "auto|off", text: "remove what was not used for long, after a build and where room is short: auto (default) or off", decide: gcVerdict},
 		{name: "gc-max-used-space", kind: kindString, arg: "SIZE|PERCENT", text: "what the state directory may take (default 80% of the file system, at most 100GiB)"},
 		{name: "gc-reserved-space", kind: kindString, arg: "SIZE|PERCENT", text: "below that nothing is removed for room (default 10%, at most 10GiB)"},
 		{name: "gc-min-free-space", kind: kindString, arg: "SIZE|PERCENT", text: "what is to stay free on the file system (default 20%)"},
@@ -26,21 +26,28 @@ func gcVerdict(v string) (verdict, string) {
 	return no, "use auto or off"
 }
 
-func (a *app) fillGC(opt *builder.Options, f flags) error {
-	opt.GC.Off = f.str("gc") == "off"
+func (a *app) fillGC(opt *builder.Options, f flags) (err error) {
+	opt.GC, err = gcOptions(f)
+	return err
+}
+
+// gcOptions are the zero value for a command without these flags.
+func gcOptions(f flags) (opt builder.GCOptions, err error) {
+	if f["gc"] == nil {
+		return opt, nil
+	}
+	opt.Off = f.str("gc") == "off"
 	for name, space := range map[string]*builder.Space{
-		"gc-max-used-space": &opt.GC.MaxUsed, "gc-reserved-space": &opt.GC.Reserved, "gc-min-free-space": &opt.GC.MinFree,
+		"gc-max-used-space": &opt.MaxUsed, "gc-reserved-space": &opt.Reserved, "gc-min-free-space": &opt.MinFree,
 	} {
 		if !f.given(name) {
 			continue
 		}
-		s, err := parseSpace(f.str(name))
-		if err != nil {
-			return usagef("--%s=%s: want a size like 10GB, or a part like 20%%", name, f.str(name))
+		if *space, err = parseSpace(f.str(name)); err != nil {
+			return opt, usagef("--%s=%s: want a size like 10GB, or a part like 20%%", name, f.str(name))
 		}
-		*space = s
 	}
-	return nil
+	return opt, nil
 }
 
 // parseSpace reads a size or a percentage of the file system.

@@ -32,11 +32,11 @@ func copyCommand() command {
 		name: "copy", group: "Registries", args: "SOURCE DESTINATION", short: "Copy an image from one place to another",
 		long: "Copy an image or an index from one place to another, with its digest.\n" + placesText + "\nA name without a scheme is of a registry.",
 		flags: func() []flagSpec {
-			return []flagSpec{
+			return append(gcFlags(),
 				platformFlag("of an index, copy the image of this platform alone (default the whole index)"),
 				pushChunkFlag(), immutableFlag(),
-				{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"},
-			}
+				flagSpec{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"},
+			)
 		},
 		run: func(a *app, ctx context.Context, args []string) error {
 			if len(args) != 2 {
@@ -124,11 +124,11 @@ func pullCommand() command {
 	return command{
 		name: "pull", group: "Registries", args: "IMAGE", short: "Fetch an image into the store",
 		flags: func() []flagSpec {
-			return []flagSpec{
+			return append([]flagSpec{
 				{name: "platform", kind: kindList, arg: "OS/ARCH", text: "platform to fetch (default this machine's)"},
 				{name: "all-platforms", short: "a", kind: kindBool, text: "fetch the whole index, with every image in it"},
 				{name: "quiet", short: "q", kind: kindBool, text: "print only the digest"},
-			}
+			}, gcFlags()...)
 		},
 		run: func(a *app, ctx context.Context, args []string) error {
 			if err := oneImage("pull", args); err != nil {
