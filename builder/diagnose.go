@@ -22,6 +22,17 @@ type machine struct {
 	rootErr error
 	disk    disk
 	clock   clock
+
+	namespace error // why we are not root of a user namespace
+}
+
+// asRoot is what builds do where a user cannot have it otherwise: in the namespace that was refused, by what changes that.
+func (m *machine) asRoot() string {
+	var r interface{ Remedy() string }
+	if errors.As(m.namespace, &r) && r.Remedy() != "" {
+		return r.Remedy()
+	}
+	return "sudo gobuild build ..."
 }
 
 // Less than this on the file system of the state directory, and one base image with its layers may fill it.
@@ -68,8 +79,11 @@ func runCheck(m machine) Check {
 		return ok(c.Name, "run as root of a user namespace")
 	case f.Step.OK():
 		return ok(c.Name, "run as root, in namespaces of their own")
+	case f.UID != 0 && m.namespace != nil:
+		c.Why = fmt.Sprintf("you are user %d, and cannot be root of a user namespace: %v", f.UID, m.namespace)
+		c.Remedy = m.asRoot()
 	case f.UID != 0:
-		c.Why = fmt.Sprintf("this version runs steps as root only, and you are user %d (%s)", f.UID, f.Step.Why)
+		c.Why = fmt.Sprintf("you are user %d (%s)", f.UID, f.Step.Why)
 		c.Remedy = "sudo gobuild build ..., or a container in which you are root: " + privileged(f)
 	case !f.Step.Tried:
 		c.Why, c.Remedy = f.Step.Why, rootRemedy(m)
@@ -174,7 +188,17 @@ func size(n uint64) string { return units.BytesSize(float64(n)) }
 
 func ownersCheck(m machine) Check {
 	return attempt("file owners", m.facts.Owners, "any owner can be set", "COPY, ADD and layers need files of other users",
-		"sudo gobuild build ..., or a container in which you are root: "+privileged(m.facts))
+		ownersRemedy(m))
+}
+
+func ownersRemedy(m machine) string {
+	switch {
+	case m.facts.UserNS:
+		return subIDCheck(m).Remedy
+	case m.namespace != nil:
+		return m.asRoot()
+	}
+	return "sudo gobuild build ..., or a container in which you are root: " + privileged(m.facts)
 }
 
 // attempt is the row of a thing that is there or not.
@@ -203,7 +227,7 @@ func overlayCheck(m machine) Check {
 func overlayRemedy(m machine) string {
 	switch {
 	case m.facts.UID != 0:
-		return "sudo gobuild build ..."
+		return m.asRoot()
 	case slices.Contains(m.facts.Missing, "CAP_SYS_ADMIN"):
 		return privileged(m.facts)
 	case slices.Contains([]string{"overlay", "nfs", "cifs", "9p", "fuse"}, m.disk.kind):
@@ -224,7 +248,7 @@ func isolationCheck(m machine) Check {
 		c.Why = f.StepNoNet.Why + ": RUN --network=none cannot run"
 		c.Remedy = "run on the machine itself, or in a container started with: " + privileged(f)
 	case f.UID != 0:
-		c.Why, c.Remedy = f.Step.Why, "sudo gobuild build ..."
+		c.Why, c.Remedy = f.Step.Why, m.asRoot()
 	case !f.Step.Tried:
 		c.Found, c.Why, c.Remedy = "not tried", f.Step.Why, rootRemedy(m)
 	case !f.Overlay.OK() && len(f.Missing) == 0:
@@ -299,8 +323,10 @@ func grouped(reasons []string) string {
 
 func cgroupRemedy(m machine) string {
 	switch {
-	case m.facts.UID != 0:
-		return "sudo gobuild build ..."
+	case m.facts.UID != 0, m.facts.UserNS && m.facts.Cgroup.Version == 1:
+		return "sudo gobuild build ...; or build with --best-effort-limits"
+	case m.facts.UserNS && m.facts.Cgroup.Version == 2 && m.facts.Container == "":
+		return "systemd-run --user --scope -p Delegate=yes gobuild build ..."
 	case m.facts.Cgroup.Version == 2 && m.facts.Container == "":
 		return "systemd-run --scope -p Delegate=yes gobuild build ..., or name a group without processes with --cgroup-parent"
 	case m.facts.Container != "":

@@ -16,7 +16,7 @@ func userNSCheck(m machine) Check {
 	const name = "user namespaces"
 	switch {
 	case f.NewUserNS.OK() && f.UserMounts.OK() && (f.UserOver.OK() || !f.UserOver.Tried):
-		return ok(name, "can be made, with mounts and overlay; steps do not use them yet")
+		return ok(name, "can be made, with mounts and overlay")
 	case f.NewUserNS.OK() && f.UserMounts.OK():
 		return Check{Name: name, State: StateLimited, Found: "can be made, with mounts", Why: f.UserOver.Why, Remedy: "name a state directory on ext4 or xfs with --root"}
 	}
@@ -57,8 +57,11 @@ func subIDCheck(m machine) Check {
 		return ok(name, "not needed by root")
 	}
 	c := Check{Name: name, State: StateMissing, Found: "none", Remedy: fmt.Sprintf("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \"$(id -un %d)\"", f.UID)}
+	if m.namespace != nil && (f.SubUIDs == 0 || f.SubGIDs == 0) {
+		c.Remedy = m.asRoot() // it has a range that is nobody's
+	}
 	if f.UserNS {
-		c.Remedy = "map more ids into the user namespace around gobuild"
+		return mappedCheck(m, name)
 	}
 	switch {
 	case f.SubUIDs == 0 || f.SubGIDs == 0:
@@ -74,6 +77,18 @@ func subIDCheck(m machine) Check {
 		return c
 	}
 	return ok(name, fmt.Sprintf("%d uids, %d gids, %s", f.SubUIDs, f.SubGIDs, f.Helpers["newuidmap"]))
+}
+
+// mappedCheck is about the ids of the user namespace that we are in.
+func mappedCheck(m machine, name string) Check {
+	f := m.facts
+	c := ok(name, fmt.Sprintf("%d uids, %d gids in the user namespace", f.SubUIDs, f.SubGIDs))
+	if f.SubUIDs >= fewIDs && f.SubGIDs >= fewIDs {
+		return c
+	}
+	c.State, c.Why = StateLimited, "images have users up to 65534"
+	c.Remedy = "give the user more ids in /etc/subuid and /etc/subgid, or map more into the user namespace around gobuild"
+	return c
 }
 
 // netHelperCheck is about what gives steps a network of their own where there can be no bridge.
@@ -100,7 +115,7 @@ func bridgeCheck(m machine) Check {
 		return Check{Name: name, State: StateMissing, Found: "refused", Why: reasonOf(f.Bridge), Remedy: "modprobe veth"}
 	case !f.NetFilter.OK():
 		return Check{Name: name, State: StateMissing, Found: "no packet filter", Why: reasonOf(f.NetFilter), Remedy: "modprobe nf_tables"}
-	case f.UID != 0:
+	case f.UID != 0, f.UserNS && !f.Network.OK():
 		return Check{Name: name, State: StateLimited, Found: "in namespaces of our own only", Why: "a user cannot join it to the host's network", Remedy: "sudo gobuild build ..."}
 	case !f.Forwarding:
 		return Check{Name: name, State: StateLimited, Found: "interfaces and packet filter", Why: "the machine forwards no packets, so --network=bridge works but is not the default", Remedy: "sysctl net.ipv4.ip_forward=1"}
@@ -123,6 +138,8 @@ func networkCheck(m machine) Check {
 		return ok(name, "of its own (bridge)")
 	case netHelperCheck(m).State == StateOK && m.facts.UID == 0:
 		return ok(name, "of its own (slirp4netns)")
+	case m.facts.UserNS && !m.facts.Network.OK():
+		return Check{Name: name, State: StateLimited, Found: "the host's", Why: "a user-mode network cannot be had, and a bridge takes root", Remedy: netHelperCheck(m).Remedy}
 	}
 	return Check{Name: name, State: StateLimited, Found: "the host's", Why: "neither a bridge network nor a user-mode network can be had", Remedy: "apt-get install slirp4netns, or sysctl net.ipv4.ip_forward=1"}
 }

@@ -52,6 +52,7 @@ type DoctorOptions struct {
 	TempDir      string   // tried in where the state directory cannot be
 	Path         []string // where helper programs are looked for
 	CgroupParent string
+	Namespace    error    // why gobuild is not root of a user namespace, where it tried to be
 	Registries   []string // HOST[:PORT] that are asked, too
 }
 
@@ -69,6 +70,7 @@ func Doctor(ctx context.Context, cfg Config, opt DoctorOptions) *Diagnosis {
 	}
 	d := diagnose(machine{
 		facts: sandbox.Probe(ctx, probe), root: cfg.Root, rootErr: place.err, disk: diskOf(probe.Dir), clock: clockOf(probe.Dir, cfg),
+		namespace: opt.Namespace,
 	})
 	d.Checks = append(d.Checks, registryChecks(ctx, cfg, opt.Registries)...)
 	return d

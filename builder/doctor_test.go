@@ -3,6 +3,7 @@ package builder
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -61,11 +62,21 @@ func TestN10_Diagnoses(t *testing.T) {
 			f.Step, f.StepNoNet, f.Owners, f.Overlay, f.Whiteout = refused(notRoot), refused(notRoot), refused("change owner: operation not permitted"), refused("mount overlay: operation not permitted"), sandbox.Attempt{}
 			f.NewUserNS, f.UserMounts, f.UserOver = done(), refused("make mounts private: operation not permitted"), sandbox.Attempt{}
 			f.AppArmor = true
+			m.namespace = &hinted{errors.New("make user namespace: operation not permitted"), "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"}
 			f.Tun = refused("open /dev/net/tun: permission denied")
 			for i := range f.Cgroup.Controllers {
 				f.Cgroup.Controllers[i].Use = refused("its cgroup is not delegated to this user: permission denied")
 			}
 		}, false},
+		{"rootless", func(m *machine) {
+			m.root = "/home/u/.local/share/gobuild"
+			f := &m.facts
+			f.UserNS, f.SubUIDs, f.SubGIDs, f.Network = true, 1000, 65536, refused("operation not permitted")
+			f.Tun = refused("open /dev/net/tun: permission denied")
+			for i := range f.Cgroup.Controllers {
+				f.Cgroup.Controllers[i].Use = refused("cgroup /sys/fs/cgroup/x is not delegated: permission denied")
+			}
+		}, true},
 		{"docker-default", func(m *machine) {
 			m.disk.kind = "overlay"
 			f := &m.facts

@@ -43,8 +43,8 @@
 //
 // # What it does not do
 //
-// It does not run without root: a child in a user namespace would have to make the mounts that the parent makes now
-// (mountRoot, bindSource), from the same functions. It does not resolve
+// It makes no user namespace: it runs as root, of the machine or of a user namespace that it is in already (internal/userns makes
+// one for a user's gobuild). It does not resolve
 // mount sources on the host, and does not know Dockerfiles, layers or caches: builder does. It labels nothing for AppArmor or
 // SELinux.
 package sandbox

@@ -37,6 +37,7 @@ type Facts struct {
 	Kernel, Machine string // release, and the instruction set by uname's name
 	UID             int
 	UserNS          bool     // we are in a user namespace already
+	Network         Attempt  // the network that we are in is ours to change: it belongs to this user namespace
 	PIDNS           bool     // we are in a pid namespace that is not the machine's first: a container
 	Container       string   // kind of the container around us, "" when none is known
 	Missing         []string // capabilities that root has elsewhere and this process lacks, of those a build needs
@@ -55,7 +56,7 @@ type Facts struct {
 	Tun        Attempt // /dev/net/tun can be opened
 
 	Cgroup     CgroupFacts
-	SubUIDs    uint64 // ids of /etc/subuid that are ours
+	SubUIDs    uint64 // ids of /etc/subuid that are ours, or that the user namespace around us has beside root
 	SubGIDs    uint64
 	Helpers    map[string]string // path by name: newuidmap, newgidmap, slirp4netns
 	Forwarding bool              // net.ipv4.ip_forward

@@ -157,10 +157,10 @@ func TestN10_SubordinateIDs(t *testing.T) {
 		t.Skip("the test's lines are for root")
 	}
 	must(t, os.WriteFile(file, []byte("other:1:5\nroot:100000:65536\nbroken\n"+me+":300000:10\nroot:x:y\n"), 0o644))
-	if n := subordinate(file); n != 65546 {
+	if n := subordinate(file, ""); n != 65546 {
 		t.Errorf("%d ids", n)
 	}
-	if n := subordinate(file + ".missing"); n != 0 {
+	if n := subordinate(file+".missing", ""); n != 0 {
 		t.Errorf("%d ids of no file", n)
 	}
 }

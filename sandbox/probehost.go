@@ -4,23 +4,27 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/userns"
 )
 
 // hostFacts reads what needs no attempt.
 func hostFacts(cfg ProbeConfig) Facts {
 	f := Facts{
 		UID: os.Geteuid(), UserNS: inUserNS(), PIDNS: inPIDNamespace(), Container: container(), Missing: missingCaps(),
-		SubUIDs: subordinate("/etc/subuid"), SubGIDs: subordinate("/etc/subgid"),
+		Network: ownNetwork(),
 		Helpers: map[string]string{}, Forwarding: kernelSetting("net/ipv4/ip_forward") == "1",
 		MaxUserNS: kernelSetting("user/max_user_namespaces"),
 		AppArmor:  kernelSetting("kernel/apparmor_restrict_unprivileged_userns") == "1",
 		CloneOff:  kernelSetting("kernel/unprivileged_userns_clone") == "0",
 		Resolver:  resolverFacts(),
 	}
+	f.SubUIDs, f.SubGIDs = subordinate(userns.SubUIDs, "/proc/self/uid_map"), subordinate(userns.SubGIDs, "/proc/self/gid_map")
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		f.Kernel, f.Machine = unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:])
@@ -76,27 +80,50 @@ func missingCaps() []string {
 	return ((capsOf(unix.CAP_SYS_ADMIN) | defaultCaps()) &^ capSet(have)).names()
 }
 
-// subordinate sums the ids that subuid(5) or subgid(5) gives the user.
-func subordinate(path string) uint64 {
+// subordinate counts the ids that a user has beside the own one: those of a file like /etc/subuid, or in a user namespace those that
+// are mapped into it.
+func subordinate(file, mapped string) uint64 {
+	if inUserNS() {
+		return max(mappedIDs(mapped), 1) - 1
+	}
+	name := ""
+	if u, err := user.LookupId(strconv.Itoa(os.Geteuid())); err == nil {
+		name = u.Username
+	}
+	list, err := userns.Ranges(file, os.Geteuid(), name)
+	if err != nil {
+		return 0
+	}
+	return userns.Sum(list)
+}
+
+// mappedIDs sums the lengths of a map of ids (user_namespaces(7)).
+func mappedIDs(path string) uint64 {
 	data, err := readBounded(path)
 	if err != nil {
 		return 0
 	}
-	names := map[string]bool{strconv.Itoa(os.Geteuid()): true}
-	if u, err := user.LookupId(strconv.Itoa(os.Geteuid())); err == nil {
-		names[u.Username] = true
-	}
 	var sum uint64
 	for line := range strings.Lines(string(data)) {
-		field := strings.Split(strings.TrimSpace(line), ":")
-		if len(field) != 3 || !names[field[0]] {
-			continue
-		}
-		if n, err := strconv.ParseUint(field[2], 10, 32); err == nil {
+		field := strings.Fields(line)
+		if len(field) == 3 {
+			n, _ := strconv.ParseUint(field[2], 10, 32)
 			sum += n
 		}
 	}
 	return sum
+}
+
+// ownNetwork tries to enter the network namespace that we are in already, which only those may who may change it (setns(2)).
+func ownNetwork() Attempt {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Setns(fd, unix.CLONE_NEWNET)
+		_ = unix.Close(fd)
+	}
+	return Attempt{Tried: true, Why: errText(err)}
 }
 
 func kernelSetting(name string) string {

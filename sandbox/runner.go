@@ -45,7 +45,7 @@ type kind struct {
 	filtered   bool     // the filter must be had
 }
 
-// New makes a Runner. It needs root.
+// New makes a Runner. It needs root, of the machine or of a user namespace.
 func New(cfg Config) (*Runner, error) {
 	if os.Geteuid() != 0 {
 		return nil, &SetupError{Op: "prepare sandbox", Kind: ErrUnsupported, Detail: "running steps without root"}

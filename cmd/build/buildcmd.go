@@ -24,9 +24,22 @@ func buildCommand() command {
 
 Every flag may also be set as GOBUILD_<FLAG>. Flags of docker build, buildx, buildah
 and kaniko are known: those that cannot be obeyed say what to use.`,
-		flags: buildFlags,
-		run:   (*app).build,
+		flags:  buildFlags,
+		run:    (*app).build,
+		rights: buildRights,
 	}
+}
+
+// buildRights: what only reads needs none.
+func buildRights(f flags) rights {
+	c, err := callWanted(f)
+	switch {
+	case err != nil || c.method != callBuild:
+		return rightsOwn
+	case f.is("dry-run"):
+		return rightsLayers
+	}
+	return rightsSteps
 }
 
 // build is gobuild build.

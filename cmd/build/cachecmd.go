@@ -32,7 +32,7 @@ gobuild cache du and gobuild cache prune are gobuild du and gobuild prune.`,
 				{name: "json", kind: kindBool, text: "verify: the same as --format=json"},
 			}
 		},
-		run: (*app).cacheRun,
+		run: (*app).cacheRun, rights: always(rightsLayers),
 	}
 }
 

@@ -26,7 +26,7 @@ func (a *app) config(f flags) (builder.Config, error) {
 func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 	root := f.str("root")
 	if root == "" {
-		dir, err := a.env.stateDir(a.uid)
+		dir, err := a.env.stateDir(a.who.uid)
 		if err != nil {
 			return builder.Config{}, err
 		}

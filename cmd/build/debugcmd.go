@@ -28,7 +28,7 @@ this machine. It takes the flags of build, and makes no image. The exit code is 
 		flags: func() []flagSpec {
 			return append([]flagSpec{{name: "step", kind: kindString, arg: "STEP", text: "open the shell before this step: NUMBER, STAGE:NUMBER or :LINE"}}, buildFlags()...)
 		},
-		run: (*app).debug,
+		run: (*app).debug, rights: always(rightsSteps),
 	}
 }
 

@@ -12,13 +12,14 @@ import (
 
 // command is one row of the command table.
 type command struct {
-	name  string
-	group string
-	short string
-	args  string // of the usage line
-	long  string
-	flags func() []flagSpec // beside the global ones; called only for the command that runs
-	run   func(a *app, ctx context.Context, args []string) error
+	name   string
+	group  string
+	short  string
+	args   string // of the usage line
+	long   string
+	flags  func() []flagSpec // beside the global ones; called only for the command that runs
+	run    func(a *app, ctx context.Context, args []string) error
+	rights func(f flags) rights // nil: the user's own
 	// options first: the words after the first argument belong to a command in an image.
 	argsEndFlags bool
 }
@@ -260,6 +261,11 @@ func (a *app) cobraCommand(c command, bud bool) *cobra.Command {
 		Long:                  c.long,
 		Args:                  cobra.ArbitraryArgs, // each command words its own error
 		RunE: func(cc *cobra.Command, args []string) error {
+			if c.rights != nil {
+				if done, err := a.intoNamespace(cc.Context(), c.rights(f)); done || err != nil {
+					return err
+				}
+			}
 			ctx, cancel, err := a.prepare(cc.Context(), f)
 			defer cancel()
 			if err != nil {

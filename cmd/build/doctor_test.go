@@ -67,7 +67,7 @@ func openDir(t *testing.T) (home, exe string) {
 	return home, exe
 }
 
-func TestN10_DoctorTellsAPlainUserThatRootIsNeeded(t *testing.T) {
+func TestN10_DoctorTellsAPlainUserWhatIsNeeded(t *testing.T) {
 	t.Parallel()
 	home, exe := openDir(t)
 	out, code := plainUser(t, home, exe, "doctor")
@@ -76,8 +76,8 @@ func TestN10_DoctorTellsAPlainUserThatRootIsNeeded(t *testing.T) {
 	}
 	for _, want := range []string{
 		"missing  RUN steps          cannot run\n",
-		"why:    this version runs steps as root only, and you are user 65534",
-		"remedy: sudo gobuild build ...",
+		"why:    you are user 65534, and cannot be root of a user namespace: map ids",
+		"remedy: sudo usermod --add-subuids ",
 		"missing  file owners",
 	} {
 		if !strings.Contains(out, want) {

@@ -24,7 +24,7 @@ a build with RUN cannot run, and else with 4 when a registry does not answer.`,
 				{name: "cgroup-parent", kind: kindString, arg: "PATH", text: "control group to run steps below, as for build"},
 			}
 		},
-		run: (*app).doctor,
+		run: (*app).doctor, rights: always(rightsLayers),
 	}
 }
 
@@ -42,7 +42,7 @@ func (a *app) doctor(ctx context.Context, args []string) error {
 		return err
 	}
 	d := builder.Doctor(ctx, cfg, builder.DoctorOptions{
-		TempDir: a.env.tempDir(), Path: a.helperPath(), CgroupParent: a.flags.str("cgroup-parent"), Registries: hosts,
+		TempDir: a.env.tempDir(), Path: a.helperPath(), CgroupParent: a.flags.str("cgroup-parent"), Registries: hosts, Namespace: a.noNamespace,
 	})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

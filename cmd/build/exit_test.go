@@ -172,7 +172,7 @@ func TestN11_TimeoutKeepsThePlace(t *testing.T) {
 func TestN11_SecondSignalEndsAtOnce(t *testing.T) {
 	// Not parallel: it sends real signals to this process, which signalContext catches.
 	codes := make(chan int, 1)
-	ctx, stop := signalContext(context.Background(), func(code int) { codes <- code })
+	ctx, stop := signalContext(context.Background(), nil, func(code int) { codes <- code })
 	defer stop()
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)

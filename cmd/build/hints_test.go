@@ -21,7 +21,7 @@ func foreignFlags() map[string]string {
 		"chmod": "COPY --chmod", "chown": "COPY --chown", "link": "COPY --link", "checksum": "ADD --checksum", "parents": "COPY --parents", "exclude": "COPY --exclude", "unpack": "ADD --unpack", "keep-git-dir": "ADD --keep-git-dir",
 		"mount": "RUN --mount", "device": "RUN --device", "security": "RUN --security", "from": "COPY --from",
 		"privileged": "docker run", "cgroupns": "docker run", "security-opt": "docker run", "rm": "docker run", "install": "tonistiigi/binfmt",
-		"add-subuids": "usermod", "add-subgids": "usermod", "scope": "systemd-run",
+		"add-subuids": "usermod", "add-subgids": "usermod", "scope": "systemd-run", "user": "systemd-run",
 	}
 }
 

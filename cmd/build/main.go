@@ -25,9 +25,13 @@ func main() {
 	debug.SetTraceback("none")
 	tuneMemory()
 	os.Exit(guard(os.Stderr, func() int {
-		ctx, stop := signalContext(context.Background(), os.Exit)
+		who, ok := enterNamespace()
+		if !ok {
+			return exitEnvironment // who started this process has said why
+		}
+		ctx, stop := signalContext(context.Background(), who.signals(), os.Exit)
 		defer stop()
-		return run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+		return runAs(ctx, who, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	}))
 }
 
@@ -63,18 +67,30 @@ func guard(stderr io.Writer, command func() int) (code int) {
 // SIGQUIT cancels, with a *signalError as cause; a second one ends the process
 // at once through exit. SIGPIPE is caught so that a closed pipe is an error of
 // Write, after which things are cleaned up; it is not ignored, because children
-// inherit that.
-func signalContext(parent context.Context, exit func(int)) (context.Context, func()) {
+// inherit that. Relayed are signals that another process got for this one; what
+// came both ways, as from a terminal, counts once.
+func signalContext(parent context.Context, relayed <-chan syscall.Signal, exit func(int)) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for s := range signals {
-			sig, ok := s.(syscall.Signal)
-			if !ok || sig == syscall.SIGPIPE {
-				continue
+		seen := signalCount{}
+		for {
+			var sig syscall.Signal
+			select {
+			case s, open := <-signals:
+				if !open {
+					return
+				}
+				if sig, _ = s.(syscall.Signal); sig == syscall.SIGPIPE || !seen.direct(sig) {
+					continue
+				}
+			case sig = <-relayed:
+				if !seen.relayed(sig) {
+					continue
+				}
 			}
 			if ctx.Err() != nil {
 				exit(exitSignal + int(sig))
@@ -88,4 +104,18 @@ func signalContext(parent context.Context, exit func(int)) (context.Context, fun
 		<-done
 		cancel(context.Canceled)
 	}
+}
+
+// signalCount counts what came to this process itself, and what came by another one that got it.
+type signalCount map[syscall.Signal][2]int
+
+func (c signalCount) direct(s syscall.Signal) bool  { return c.more(s, 0) }
+func (c signalCount) relayed(s syscall.Signal) bool { return c.more(s, 1) }
+
+// more says whether one more on this way is one more that was sent.
+func (c signalCount) more(s syscall.Signal, way int) bool {
+	n := c[s]
+	n[way]++
+	c[s] = n
+	return n[way] > n[1-way]
 }

@@ -21,26 +21,36 @@ type app struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
-	uid    int
+	who    invoker
 
 	args    []string
 	named   []string // the images or registries that the command is about
 	flags   flags    // of the command that runs
 	printer *ui.Printer
+
+	finished    *statusError // by the same command in a user namespace
+	noNamespace error        // why the command went on without one
 }
 
 // run is gobuild without the process around it: arguments in, exit code out.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{env: newEnviron(env), stdin: stdin, stdout: resultWriter{stdout}, stderr: stderr, uid: os.Geteuid(), args: args}
+	return runAs(ctx, invoker{uid: os.Geteuid()}, args, env, stdin, stdout, stderr)
+}
+
+func runAs(ctx context.Context, who invoker, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{env: newEnviron(env), stdin: stdin, stdout: resultWriter{stdout}, stderr: stderr, who: who, args: args}
 	a.printer = ui.New(stderr, ui.Options{Color: a.theme()}) // until the flags say otherwise
 	err := a.execute(ctx, args)
 	defer func() { a.printer.Close() }() // whatever printer it is by then
+	if a.finished != nil {               // whatever became of the context here
+		return a.finished.code
+	}
 	var status *statusError
 	if errors.As(err, &status) {
 		return status.code
 	}
 	if err != nil && !isBrokenPipe(err) {
-		a.printer.Fail(err)
+		a.printer.Fail(a.withoutNamespace(err))
 	}
 	code := exitCode(err)
 	if a.flags.is("exit-code-from-step") {

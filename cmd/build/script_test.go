@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 		sandbox.ChildMain()
 		return
 	}
-	testscript.Main(m, map[string]func(){"gobuild": main})
+	testscript.Main(m, map[string]func(){"gobuild": main, plainUserName: becomePlainUser})
 }
 
 // TestScripts runs testdata/script. Beside testscript's own, a script has
@@ -86,28 +86,34 @@ func scriptMkbase(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: mkbase DIR")
 	}
-	box := busybox()
-	if box == "" {
+	if busybox() == "" {
 		ts.Fatalf("mkbase: no static busybox; begin the script with [!busybox] skip")
 	}
-	dir := ts.MkAbs(args[0])
-	for _, d := range []string{"bin", "etc", "root", "tmp", "usr/bin", "var", "home/user"} {
-		ts.Check(os.MkdirAll(filepath.Join(dir, d), 0o755))
-	}
-	ts.Check(os.Chmod(filepath.Join(dir, "tmp"), 0o777|os.ModeSticky))
+	ts.Check(makeBase(ts.MkAbs(args[0])))
+}
+
+func makeBase(dir string) error {
+	box := busybox()
 	data, err := os.ReadFile(box)
-	ts.Check(err)
-	ts.Check(testexec.WriteFile(filepath.Join(dir, "bin/busybox"), data))
-	list, err := exec.Command(box, "--list").Output()
-	ts.Check(err)
-	for _, applet := range strings.Fields(string(list)) {
-		if applet == "busybox" || strings.ContainsRune(applet, '/') {
-			continue
-		}
-		ts.Check(os.Symlink("busybox", filepath.Join(dir, "bin", applet)))
+	if err != nil {
+		return err
 	}
-	ts.Check(os.WriteFile(filepath.Join(dir, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"), 0o644))
-	ts.Check(os.WriteFile(filepath.Join(dir, "etc/group"), []byte("root:x:0:\nuser:x:1000:\n"), 0o644))
+	list, err := exec.Command(box, "--list").Output()
+	if err != nil {
+		return err
+	}
+	for _, d := range []string{"bin", "etc", "root", "tmp", "usr/bin", "var", "home/user"} {
+		err = errors.Join(err, os.MkdirAll(filepath.Join(dir, d), 0o755))
+	}
+	err = errors.Join(err, os.Chmod(filepath.Join(dir, "tmp"), 0o777|os.ModeSticky), testexec.WriteFile(filepath.Join(dir, "bin/busybox"), data))
+	for _, applet := range strings.Fields(string(list)) {
+		if applet != "busybox" && !strings.ContainsRune(applet, '/') {
+			err = errors.Join(err, os.Symlink("busybox", filepath.Join(dir, "bin", applet)))
+		}
+	}
+	return errors.Join(err,
+		os.WriteFile(filepath.Join(dir, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"), 0o644),
+		os.WriteFile(filepath.Join(dir, "etc/group"), []byte("root:x:0:\nuser:x:1000:\n"), 0o644))
 }
 
 // scriptStatus is exec for a program whose exit code is part of the test.

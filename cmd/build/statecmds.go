@@ -34,6 +34,7 @@ func duCommand() command {
 			}
 			return a.usage(list, "Total")
 		},
+		rights: always(rightsLayers),
 	}
 }
 
@@ -55,7 +56,7 @@ func pruneCommand() command {
 				forceFlag(),
 			}
 		},
-		run: (*app).prune,
+		run: (*app).prune, rights: always(rightsLayers),
 	}
 }
 
@@ -165,7 +166,7 @@ throw-away copy of its files, and exit with its code. It is a way to try an imag
 container engine: there is no terminal, no port is opened, nothing is kept.`,
 		argsEndFlags: true,
 		flags:        runFlags,
-		run:          (*app).runImage,
+		run:          (*app).runImage, rights: always(rightsSteps),
 	}
 }
 
