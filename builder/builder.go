@@ -149,7 +149,8 @@ func checkVersion(root string) error {
 	name := filepath.Join(root, "version")
 	got, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return atomicfile.Write(name, []byte(stateVersion), atomicfile.Options{Mode: 0o600})
+		// Durable: what is found after a power cut must not be an empty file, which no gobuild would touch.
+		return atomicfile.Write(name, []byte(stateVersion), atomicfile.Options{Mode: 0o600, Durable: true})
 	}
 	if err != nil {
 		return err

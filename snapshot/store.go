@@ -65,7 +65,7 @@ type Store struct {
 	folds  foldPins
 	roots  sync.Map // of ID to *rootOf
 
-	committed atomic.Bool // something since the last Sync
+	committed atomic.Bool // something since the last Sync, by anybody
 }
 
 // Info is what List tells about a layer.
@@ -92,7 +92,19 @@ func OpenConfig(dir string, cfg Config) (*Store, error) {
 	if err := s.trust.open(dir, cfg.BootID); err != nil {
 		return nil, fmt.Errorf("open snapshots %s: %w", dir, err)
 	}
+	s.committed.Store(s.hasLayers()) // others may have committed them, and nobody knows whether they synced
 	return s, nil
+}
+
+// hasLayers is true unless there is nothing that a Sync could make durable.
+func (s *Store) hasLayers() bool {
+	d, err := openDir(s.layersDir())
+	if err != nil {
+		return true
+	}
+	defer d.Close()
+	_, err = d.Readdirnames(1)
+	return err == nil
 }
 
 func (s *Store) layersDir() string { return filepath.Join(s.dir, "layers") }
@@ -378,8 +390,8 @@ func (s *Store) sweepOne(ctx context.Context, name string) error {
 
 // Sync makes what is committed so far survive a power cut: one syncfs, then a durable note. It can take as
 // long as the machine needs to write its dirty pages, so it is called once, after a build has reported its
-// result, and may be left out: layers not covered are built again after the next boot. When this Store has
-// committed nothing since the last Sync it returns at once.
+// result, and may be left out: layers not covered are built again after the next boot. When there were no layers when
+// this Store was opened, or it has synced them, and it has committed nothing since, it returns at once.
 func (s *Store) Sync(ctx context.Context) error {
 	if !s.committed.Swap(false) {
 		return nil

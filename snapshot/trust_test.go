@@ -84,6 +84,21 @@ func TestSync_WithNothingCommittedDoesNothing(t *testing.T) {
 	}
 }
 
+// A build syncs before it commits anything itself: what matters are the layers of those before it.
+func TestSync_CoversWhatOthersHaveCommitted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	boot := func(n string) *Store {
+		s, err := OpenConfig(dir, Config{BootID: n})
+		must(t, err)
+		return s
+	}
+	commit(t, boot("one"), nil, id(1), []string{"f a first"})
+	must(t, boot("one").Sync(t.Context()))
+	if !boot("two").Has(id(1)) {
+		t.Error("a layer that a later Store synced is denied after another boot")
+	}
+}
+
 func TestPowerCut_DamagedMetaOrNoteVouchesForNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "s")
 	s, err := OpenConfig(dir, Config{BootID: "one"})
