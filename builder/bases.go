@@ -47,16 +47,25 @@ func (bd *build) resolve(ctx context.Context, ref stages.BaseRef) (*base, error)
 
 // resolveLocked finds what a reference means, and compares it with the lock file.
 func (bd *build) resolveLocked(ctx context.Context, name, platform string) (*base, error) {
-	found, err := bd.resolveReference(ctx, name, platform, bd.opt.Pull)
-	if err != nil {
-		return nil, err
-	}
 	ref, err := registry.ParseReference(name)
 	if err != nil {
 		return nil, usage{err}
 	}
+	n := lockName{kind: "image", name: ref.String(), of: platform}
+	if d := bd.opt.pins.pinned(n); d != "" {
+		found, err := bd.resolvePinned(ctx, ref, d, platform)
+		if err != nil {
+			return nil, err
+		}
+		found.ref = ref.String()
+		return found, bd.lock.note(n, d.String())
+	}
+	found, err := bd.resolveReference(ctx, name, platform, bd.opt.Pull)
+	if err != nil {
+		return nil, err
+	}
 	found.ref = ref.String()
-	return found, bd.lock.note(lockName{kind: "image", name: ref.String(), of: platform}, found.manifest.Digest.String())
+	return found, bd.lock.note(n, found.manifest.Digest.String())
 }
 
 func (bd *build) resolveContext(ctx context.Context, ref stages.BaseRef) (*base, error) {

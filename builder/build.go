@@ -151,6 +151,7 @@ func (bd *build) prepare(ctx context.Context) error {
 	if bd.lock, err = openLock(bd.opt.Lock); err != nil {
 		return classify(err, CategoryEnvironment)
 	}
+	bd.lock.pins = bd.opt.pins
 	if err = bd.readInputs(ctx); err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func readDockerfile(opt Options) (dockerfile, error) {
 		if name == "" {
 			name = "Dockerfile"
 		}
-		return newDockerfile(name, "", opt.DockerfileText)
+		return newDockerfile(name, opt.DockerfileBeside, opt.DockerfileText)
 	}
 	if opt.Dockerfile != "" {
 		f, err := openHostRegular(opt.Dockerfile)
@@ -105,6 +105,19 @@ func newDockerfile(name, path string, text []byte) (dockerfile, error) {
 	}
 	lines := strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n")
 	return dockerfile{name: name, path: path, text: text, lines: lines}, nil
+}
+
+// dockerfileName is the Dockerfile's path below the context, so that it is the same on every machine; of one that is elsewhere, its name.
+func (bd *build) dockerfileName() string {
+	if bd.src.path == "" {
+		return bd.src.name
+	}
+	dir, err := filepath.Abs(bd.opt.Context)
+	file, fileErr := filepath.Abs(bd.src.path)
+	if rel, relErr := filepath.Rel(dir, file); errors.Join(err, fileErr, relErr) == nil && filepath.IsLocal(rel) {
+		return filepath.ToSlash(rel)
+	}
+	return filepath.Base(bd.src.path)
 }
 
 // locate turns an error about a position into one that shows it.

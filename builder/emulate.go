@@ -84,12 +84,16 @@ func emulates(handlers []sandbox.BinfmtHandler, arch string) error {
 		unfixed = true
 	}
 	if unfixed {
-		return fmt.Errorf("programs for %s cannot run: the binfmt_misc handler %s lacks the flag F, so its emulator would have to be in the image", arch, names[0])
+		return fmt.Errorf("programs for %s cannot run: the binfmt_misc handler %s %w", arch, names[0], errUnfixed)
 	}
 	return fmt.Errorf("programs for %s cannot run: %w", arch, errNoHandler)
 }
 
-var errNoHandler = errors.New("this machine is of another architecture, and has no emulator for it in binfmt_misc")
+// Why programs of another platform cannot run.
+var (
+	errUnfixed   = errors.New("lacks the flag F, so its emulator would have to be in the image")
+	errNoHandler = errors.New("this machine is of another architecture, and has no emulator for it in binfmt_misc")
+)
 
 // qemuNames are the emulators that are not called as the architecture is.
 var qemuNames = map[string]string{

@@ -124,7 +124,7 @@ func categoryOf(err error, fallback Category) Category {
 		errors.Is(err, store.ErrDigest), errors.Is(err, store.ErrSize), errors.Is(err, sandbox.ErrBadRoot):
 		return CategoryRemote
 	case errors.Is(err, sandbox.ErrUserUnknown), errors.Is(err, sandbox.ErrWorkDir), errors.Is(err, layer.ErrChanged), errors.Is(err, passwd.ErrUnknown), errors.Is(err, passwd.ErrInvalid),
-		errors.Is(err, passwd.ErrTooLarge), errors.Is(err, rootfs.ErrNotRegular), errors.Is(err, buildcontext.ErrChanged), errors.Is(err, layer.ErrCorrupt):
+		errors.Is(err, passwd.ErrTooLarge), errors.Is(err, rootfs.ErrNotRegular), errors.Is(err, buildcontext.ErrChanged), errors.Is(err, layer.ErrCorrupt), errors.Is(err, errOtherInput):
 		return CategoryStep
 	case errors.Is(err, sandbox.ErrMountTarget), errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, sandbox.ErrInvalid):
 		return CategoryUsage

@@ -84,8 +84,12 @@ func (bd *build) gitSource(ctx context.Context, raw, checksum string, keep *bool
 			return repo, err
 		}
 	}
-	if repo.rev, err = bd.remote.GitResolve(ctx, repo.Git, repo.auth); err != nil {
+	was := bd.opt.pins.commit(lockedGit(repo.Git))
+	if repo.rev, err = bd.remote.GitResolve(ctx, repo.Git, repo.auth); err != nil && was == "" {
 		return repo, err
+	}
+	if was != "" && repo.rev.Commit != was {
+		repo.rev = remote.GitRevision{Commit: was} // the branch has moved on, or is gone
 	}
 	return repo, bd.lock.note(lockedGit(repo.Git), repo.rev.Commit)
 }
@@ -98,6 +102,9 @@ const (
 
 // gitAuth takes what the user handed over for repositories: secrets by name, and the ssh agent.
 func (bd *build) gitAuth(address string) (remote.GitAuth, error) {
+	if bd.opt.stranger {
+		return bd.hostAuth(address) // an address that the user has not seen gets what is meant for its host
+	}
 	auth, err := bd.hostAuth(address, secretHeader, secretToken)
 	auth.Agent = bd.opt.SSH["default"]
 	return auth, err

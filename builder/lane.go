@@ -19,6 +19,7 @@ type lane struct {
 	platform ocispec.Platform // of the result, as asked for
 	plan     *stages.Plan
 	runs     map[int]*stageRun
+	stated   json.RawMessage // the predicate of its provenance, nil if there is none
 }
 
 // target is the stage whose result is the image.

@@ -63,6 +63,7 @@ func lockWord(s string) string {
 // lockFile compares and collects what names mean, while a build finds it out. Nil does nothing.
 type lockFile struct {
 	opt  LockOptions
+	pins *pins // of a build that makes an image again; nil for others
 	mu   sync.Mutex
 	read map[lockName]string // in the file
 	now  map[lockName]string // in this build
@@ -153,6 +154,9 @@ func (l *lockFile) note(n lockName, value string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.now[n] = value
+	if l.pins != nil {
+		return l.pins.check(n, value)
+	}
 	if !l.opt.Enforce {
 		return nil
 	}

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"cmp"
+	"encoding/json"
 	"io"
 	"time"
 
@@ -21,6 +22,7 @@ type Options struct {
 	ContextURL         string            // a git repository; or http(s): an archive that is the context, or else the Dockerfile itself
 	Dockerfile         string            // path, inside an archive if the context is one; "" means Dockerfile, dockerfile or Containerfile in the context
 	DockerfileText     []byte            // when not nil, used in place of reading Dockerfile (its name is Dockerfile or "Dockerfile")
+	DockerfileBeside   string            // where DockerfileText would lie on this machine, for its ignore file; "" nowhere
 	DockerfileURL      string            // http(s): the Dockerfile, wherever the context is
 	IgnoreFile         string            // --ignorefile; "" means <Dockerfile>.dockerignore, .dockerignore, .containerignore
 	Target             string            // stage name or index; "" is the last stage
@@ -64,6 +66,10 @@ type Options struct {
 	Tags    []string
 	Outputs []Output
 	Explain bool
+
+	// Of a build that makes an image again.
+	pins     *pins
+	stranger bool // the Dockerfile or the context is from a statement about an image, not from the user
 
 	Arguments []string    // the command line for the build's record, secrets masked
 	Progress  func(Event) // called from several goroutines, one at a time; nil: silent
@@ -156,6 +162,8 @@ type Result struct {
 	Pushed   []string
 	Elapsed  time.Duration
 	Record   history.Record // what the history keeps of it
+
+	Provenance map[string]json.RawMessage // the predicate for each platform, if provenance was made
 }
 
 // ID is what docker build prints and --iidfile gets: the digest of the configuration, or of the index (K7).

@@ -54,6 +54,7 @@ func (bd *build) deliver(ctx context.Context) (*Result, error) {
 	for _, w := range bd.warnings() {
 		res.Warnings = append(res.Warnings, w.Message)
 	}
+	res.Provenance = bd.provenances()
 	res.Elapsed = bd.cfg.Now().Sub(bd.begun)
 	return res, nil
 }

@@ -2,6 +2,8 @@ package builder
 
 import (
 	"cmp"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -76,7 +78,11 @@ type internal struct {
 	Config   *buildConfig `json:"buildConfig,omitempty"`
 	Builder  string       `json:"builderPlatform"`
 	Platform string       `json:"targetPlatform,omitempty"`
+	Settings options      `json:"gobuildSettings,omitempty"`
 }
+
+// options are what decides the result beside the arguments that BuildKit has words for, by the name of the flag.
+type options map[string][]string
 
 // buildConfig has the steps in gobuild's own form: there is no LLB.
 type buildConfig struct {
@@ -168,7 +174,8 @@ type invocation02 struct {
 	} `json:"configSource"`
 	Parameters  request `json:"parameters"`
 	Environment struct {
-		Platform string `json:"platform"`
+		Platform string  `json:"platform"`
+		Settings options `json:"gobuildSettings,omitempty"`
 	} `json:"environment"`
 }
 
@@ -187,11 +194,27 @@ type metadata02 struct {
 
 // provenance says of subjects how they were made. It is called when the stages are done.
 func (ln *lane) provenance(subjects []image.Subject) (image.Statement, error) {
-	p := ln.predicate()
+	kind, predicate := slsa1, any(ln.predicate())
 	if ln.opt.Attest.Provenance.Version == "v0.2" {
-		return image.NewStatement(slsa02, subjects, p.older())
+		kind, predicate = slsa02, ln.predicate().older()
 	}
-	return image.NewStatement(slsa1, subjects, p)
+	text, err := json.Marshal(predicate)
+	if err != nil {
+		return image.Statement{}, fmt.Errorf("make provenance: %w", err)
+	}
+	ln.stated = text
+	return image.NewStatement(kind, subjects, json.RawMessage(text))
+}
+
+// provenances are what was stated of each platform.
+func (bd *build) provenances() map[string]json.RawMessage {
+	all := map[string]json.RawMessage{}
+	for _, ln := range bd.lanes {
+		if ln.stated != nil {
+			all[platformText(ln.platform)] = ln.stated
+		}
+	}
+	return all
 }
 
 func (ln *lane) predicate() predicate1 {
@@ -219,13 +242,23 @@ func (ln *lane) predicate() predicate1 {
 	}
 	if opt.Max {
 		p.Definition.Internal.Config, m.Source.Source = ln.graph()
+		p.Definition.Internal.Settings = ln.settings()
 	}
 	return p
 }
 
+// settings are those that request has no place for.
+func (ln *lane) settings() options {
+	all := settingsOf(&ln.opt, ln.rec.mask)
+	for _, name := range []string{"target", "build-arg", "label"} {
+		delete(all, name)
+	}
+	return all
+}
+
 // configSource is where the Dockerfile came from.
 func (ln *lane) configSource() configSource {
-	c := configSource{Path: ln.src.name}
+	c := configSource{Path: ln.dockerfileName()}
 	switch repo := ln.main.repo; {
 	case repo.Remote != "":
 		c.URI, c.Digest = repo.Remote, map[string]string{gitAlgorithm(repo.rev.Commit): repo.rev.Commit}
@@ -242,8 +275,11 @@ func (ln *lane) request() request {
 	if ln.opt.Target != "" {
 		r.Args["target"] = ln.opt.Target
 	}
-	if name := ln.src.name; name != "Dockerfile" {
+	if name := ln.dockerfileName(); name != "Dockerfile" {
 		r.Args["filename"] = name
+	}
+	if at := shownAddress(ln.opt.ContextURL); at != "" {
+		r.Args["context"] = at
 	}
 	if ln.opt.ContextURL == "" {
 		r.Locals = []named{{"context"}, {"dockerfile"}}
@@ -332,7 +368,7 @@ func gitAlgorithm(commit string) string {
 func (ln *lane) graph() (*buildConfig, *sourceMap) {
 	cfg := &buildConfig{Steps: []graphStep{}}
 	src := &sourceMap{Locations: map[string]locations{}}
-	src.Infos = []sourceInfo{{Filename: ln.src.name, Language: "Dockerfile", Data: []byte(ln.rec.mask(string(ln.src.text)))}}
+	src.Infos = []sourceInfo{{Filename: ln.dockerfileName(), Language: "Dockerfile", Data: []byte(ln.rec.mask(string(ln.src.text)))}}
 	last := map[int]string{} // stage to its last step so far
 	add := func(text string, pos stages.Position, inputs []string) string {
 		id := "step" + strconv.Itoa(len(cfg.Steps))
@@ -389,7 +425,7 @@ func (p predicate1) older() predicate02 {
 	c := p.Definition.External.Config
 	out.Invocation.Config.URI, out.Invocation.Config.Digest, out.Invocation.Config.Entry = c.URI, c.Digest, c.Path
 	out.Invocation.Parameters = p.Definition.External.Request
-	out.Invocation.Environment.Platform = p.Definition.Internal.Builder
+	out.Invocation.Environment.Platform, out.Invocation.Environment.Settings = p.Definition.Internal.Builder, p.Definition.Internal.Settings
 	done := &out.Metadata.Completeness
 	done.Parameters, done.Environment, done.Materials = p.Run.Metadata.Completeness.Request, true, p.Run.Metadata.Completeness.Materials
 	return out

@@ -192,7 +192,7 @@ func (r *recorder) record(res *Result, failure error) history.Record {
 	rec := history.Record{
 		ID: r.id, Name: bd.opt.Name, Project: bd.project(), Context: bd.folder(), Arguments: slices.Clone(bd.opt.Arguments), BuildArgs: maskArgs(bd.opt.BuildArgs),
 		Target: bd.opt.Target, Platform: strings.Join(bd.opt.Platforms, ","), Revision: gitRevision(bd.folder()), Begun: bd.begun.UTC(), Elapsed: bd.cfg.Now().Sub(bd.begun),
-		Bases: bd.usedBases(), Steps: bd.recordedSteps(),
+		Bases: bd.usedBases(), Steps: bd.recordedSteps(), Inputs: bd.inputs(),
 	}
 	r.mu.Lock()
 	rec.Steps = append(rec.Steps, r.failed...)
@@ -209,6 +209,22 @@ func (r *recorder) record(res *Result, failure error) history.Record {
 	}
 	r.maskRecord(&rec)
 	return rec
+}
+
+// inputs are what it takes to make the result again (FEATURES P7); nil for a build that had no plan.
+func (bd *build) inputs() *history.Inputs {
+	if len(bd.lanes) == 0 {
+		return nil
+	}
+	in := &history.Inputs{Dockerfile: bd.dockerfileName(), ContextURL: shownAddress(bd.opt.ContextURL), Settings: settingsOf(&bd.opt, bd.rec.mask)}
+	if len(bd.src.text) <= history.MaxText {
+		text := bd.rec.mask(string(bd.src.text))
+		in.Text = &text
+	}
+	for _, m := range bd.lock.found() {
+		in.Materials = append(in.Materials, history.Material{Kind: m.kind, Name: m.name, Of: m.of, Value: m.value})
+	}
+	return in
 }
 
 func (bd *build) recordedSteps() []history.Step {

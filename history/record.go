@@ -24,6 +24,7 @@ type Record struct {
 	Begun      time.Time         `json:"begun"`               // UTC
 	Elapsed    time.Duration     `json:"elapsedNs"`
 	Bases      []Base            `json:"bases,omitempty"`
+	Inputs     *Inputs           `json:"inputs,omitempty"`   // to make it again; nil: it did not get that far
 	Steps      []Step            `json:"steps"`              // in the order they ended
 	Manifest   digest.Digest     `json:"manifest,omitempty"` // of the image
 	Config     digest.Digest     `json:"config,omitempty"`   // its id
@@ -33,6 +34,23 @@ type Record struct {
 	Error      *Failure          `json:"error,omitempty"`      // nil: it went well
 	Log        string            `json:"log,omitempty"`        // path of what steps printed, "" when they printed nothing
 	LogClipped bool              `json:"logClipped,omitempty"` // they printed more than is kept
+}
+
+// Inputs are what a build was made of, enough to make it again.
+type Inputs struct {
+	Dockerfile string              `json:"dockerfile"`           // its path below the context, or its name
+	Text       *string             `json:"text,omitempty"`       // of the Dockerfile, secrets masked; nil: it is too long to be kept
+	ContextURL string              `json:"contextURL,omitempty"` // of a context that was fetched, if it has no place for secrets
+	Settings   map[string][]string `json:"settings,omitempty"`   // what decides the result, by flag; secrets masked
+	Materials  []Material          `json:"materials,omitempty"`  // what names meant
+}
+
+// Material is a name that may come to mean something else, and what it meant.
+type Material struct {
+	Kind  string `json:"kind"` // image, layout, url or git
+	Name  string `json:"name"`
+	Of    string `json:"of,omitempty"` // platform of an image
+	Value string `json:"value"`        // digest, or commit
 }
 
 // Base is the image that a stage begins with.

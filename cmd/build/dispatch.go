@@ -28,7 +28,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(), debugCommand(),
-		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), tagCommand(), rmiCommand(),
+		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), verifyCommand(), tagCommand(), rmiCommand(),
 		explainCommand(), logsCommand(), psCommand(),
 		pushCommand(), pullCommand(), copyCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
 		duCommand(), pruneCommand(), cacheCommand(),
@@ -53,7 +53,7 @@ func missing() map[string]string {
 		"report": "use --metadata-file",
 		"record": "use --metadata-file", "executor": "use gobuild build",
 		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
-		"verify": "", "export-mount": "use gobuild cache export-mount", "import-mount": "use gobuild cache import-mount",
+		"export-mount": "use gobuild cache export-mount", "import-mount": "use gobuild cache import-mount",
 		"rm-mount": "use gobuild cache rm-mount", "manifest": "", "buildx": "use gobuild build",
 		"imagetools": "use gobuild inspect",
 	}

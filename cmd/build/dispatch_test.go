@@ -43,7 +43,7 @@ func TestN1_Commands(t *testing.T) {
 		{args: "cache verify --repair", name: "cache", rest: "verify --repair"},
 		{args: "cache export-mount id f", name: "cache", rest: "export-mount id f"},
 		{args: "cache rm-muont id", fail: "did you mean rm-mount"},
-		{args: "buildx verify", fail: "not supported yet"},
+		{args: "buildx verify", fail: "unknown command"}, // buildx has none
 		{args: "doctor", name: "doctor"},
 		{args: "explain ^1", name: "explain", rest: "^1"},
 		{args: "buildx history ls", name: "history", rest: "ls"},

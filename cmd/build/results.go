@@ -150,6 +150,7 @@ func metadata(r *builder.Result, failure error) map[string]any {
 		if len(r.Tags) > 0 {
 			m["image.name"] = strings.Join(r.Tags, ",")
 		}
+		addProvenance(m, r)
 	}
 	if r != nil {
 		cached := 0
@@ -170,6 +171,18 @@ func metadata(r *builder.Result, failure error) map[string]any {
 		m["gobuild.error"] = failureMetadata(failure)
 	}
 	return m
+}
+
+// addProvenance has buildx's keys: one for one platform, and one a platform for several (FEATURES K6).
+func addProvenance(m map[string]any, r *builder.Result) {
+	const key = "buildx.build.provenance"
+	for platform, predicate := range r.Provenance {
+		if len(r.Provenance) == 1 {
+			m[key] = predicate
+		} else {
+			m[key+"/"+platform] = predicate
+		}
+	}
 }
 
 func failureMetadata(failure error) map[string]any {

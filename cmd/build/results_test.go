@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,6 +120,33 @@ func TestK6_Metadata(t *testing.T) {
 	}
 	if d, ok := m["containerimage.descriptor"].(map[string]any); !ok || d["size"] != 7.0 {
 		t.Errorf("descriptor: %v", m["containerimage.descriptor"])
+	}
+}
+
+func TestK6_ProvenanceByPlatform(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		made map[string]json.RawMessage
+		want map[string]string
+	}{
+		{nil, map[string]string{}},
+		{map[string]json.RawMessage{"linux/amd64": json.RawMessage("1")}, map[string]string{"buildx.build.provenance": "1"}},
+		{
+			map[string]json.RawMessage{"linux/amd64": json.RawMessage("1"), "linux/arm64": json.RawMessage("2")},
+			map[string]string{"buildx.build.provenance/linux/amd64": "1", "buildx.build.provenance/linux/arm64": "2"},
+		},
+	} {
+		res := someResult()
+		res.Provenance = tc.made
+		got := map[string]string{}
+		for key, v := range metadata(res, nil) {
+			if raw, ok := v.(json.RawMessage); ok {
+				got[key] = string(raw)
+			}
+		}
+		if !maps.Equal(got, tc.want) {
+			t.Errorf("%v, want %v", got, tc.want)
+		}
 	}
 }
 
