@@ -112,7 +112,7 @@ func (opt *Options) annotations() ([]Annotation, error) {
 		}
 	}
 	for _, a := range all {
-		if a.ofIndex() && !opt.Index && len(opt.Platforms) < 2 {
+		if a.ofIndex() && !opt.Index && !opt.AllPlatforms && len(opt.Platforms) < 2 {
 			return nil, &hinted{err: fmt.Errorf("annotation %s is of an index, and one image has none", a.Key), hint: "use manifest or manifest-descriptor"}
 		}
 	}

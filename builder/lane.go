@@ -16,10 +16,10 @@ import (
 // same for several platforms are one stageRun in all their lanes.
 type lane struct {
 	*build
-	platform ocispec.Platform // of the result, as asked for
-	plan     *stages.Plan
-	runs     map[int]*stageRun
-	stated   json.RawMessage // the predicate of its provenance, nil if there is none
+	platform      ocispec.Platform // of the result, as asked for
+	plan          *stages.Plan
+	runs          map[int]*stageRun
+	predicateText json.RawMessage // the predicate of its provenance, nil if there is none
 }
 
 // target is the stage whose result is the image.

@@ -39,6 +39,7 @@ type Options struct {
 	UserXattrs         bool              // layers keep user.* attributes (FEATURES H8)
 	Contexts           map[string]string // --build-context: name to folder, address, docker-image://, oci-layout:// or target:STAGE
 	Platforms          []string          // of the result, in the order of its index; none: the host's
+	AllPlatforms       bool              // in place of Platforms: those for which all base images exist
 	Index              bool              // the result is an index even for one platform
 	Pull               PullPolicy
 	NoCache            bool

@@ -31,6 +31,9 @@ func (bd *build) makePlans(ctx context.Context) error {
 	if err != nil {
 		return bd.planError(err)
 	}
+	if err := bd.choosePlatforms(ctx, file); err != nil {
+		return classify(err, CategoryRemote)
+	}
 	targets, err := bd.targets()
 	if err != nil {
 		return classify(err, CategoryUsage)

@@ -202,7 +202,7 @@ func (ln *lane) provenance(subjects []image.Subject) (image.Statement, error) {
 	if err != nil {
 		return image.Statement{}, fmt.Errorf("make provenance: %w", err)
 	}
-	ln.stated = text
+	ln.predicateText = text
 	return image.NewStatement(kind, subjects, json.RawMessage(text))
 }
 
@@ -210,8 +210,8 @@ func (ln *lane) provenance(subjects []image.Subject) (image.Statement, error) {
 func (bd *build) provenances() map[string]json.RawMessage {
 	all := map[string]json.RawMessage{}
 	for _, ln := range bd.lanes {
-		if ln.stated != nil {
-			all[platformText(ln.platform)] = ln.stated
+		if ln.predicateText != nil {
+			all[platformText(ln.platform)] = ln.predicateText
 		}
 	}
 	return all

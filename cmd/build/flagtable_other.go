@@ -33,7 +33,6 @@ func laterDockerFlags() []flagSpec {
 // laterBuildahFlags are of buildah and podman (N5).
 func laterBuildahFlags() []flagSpec {
 	return []flagSpec{
-		laterBool("all-platforms", "list them with --platform"),
 		laterString("os-version", "it is taken from the base image"),
 		laterList("os-feature", "it is taken from the base image"),
 		laterString("compression-format", useCompression),

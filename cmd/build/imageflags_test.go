@@ -71,6 +71,14 @@ func TestL3_ManifestAndAllPlatforms(t *testing.T) {
 	if got := must(other, "copy", "-q", "store://"+name, "oci://"+other+"/all:1"); got != whole {
 		t.Errorf("the store has %s, pulled was %s", got, whole)
 	}
+	write(t, other+"/ctx/Dockerfile", "FROM "+name+"\nLABEL own=1\n")
+	all := must(other, "-q", "--all-platforms", other+"/ctx")
+	if list := must(other, "inspect", all); !strings.Contains(list, "linux/amd64") || !strings.Contains(list, "linux/arm64") {
+		t.Errorf("--all-platforms: %s", list)
+	}
+	if code, _, stderr := with(t, other, "", "--all-platforms", "--arch=arm64", other+"/ctx"); code != exitUsage || !strings.Contains(stderr, "excludes") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
 	if code, _, stderr := with(t, other, "", "pull", "--all-platforms", "--platform=linux/amd64", name); code != exitUsage || !strings.Contains(stderr, "exclude") {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}

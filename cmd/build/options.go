@@ -252,8 +252,13 @@ func contextSource(value string) (string, error) {
 // fillPlatform takes --platform, or buildah's --os, --arch and --variant, or DOCKER_DEFAULT_PLATFORM.
 func (a *app) fillPlatform(opt *builder.Options, f flags) error {
 	given := splitLists(f.list("platform"))
+	opt.AllPlatforms = f.is("all-platforms")
 	parts := f.given("os") || f.given("arch") || f.given("variant")
 	switch {
+	case opt.AllPlatforms && (len(given) > 0 || parts):
+		return usagef("--all-platforms excludes --platform, --os, --arch and --variant")
+	case opt.AllPlatforms:
+		return nil
 	case len(given) > 0 && parts:
 		return usagef("--platform excludes --os, --arch and --variant")
 	case parts:

@@ -38,7 +38,7 @@ func verifyFlags() []flagSpec {
 	table := slices.DeleteFunc(append(whatFlags(), append(runFlags(), gcFlags()...)...), func(s flagSpec) bool {
 		return slices.Contains([]string{
 			"lock", "locked", "no-cache", "no-cache-filter", "cutoff", "cache-from", "cache-to", "provenance", "attest", "explain",
-			"debug-on-failure", "with-secrets", "arch", "os", "variant",
+			"debug-on-failure", "with-secrets", "all-platforms", "arch", "os", "variant",
 		}, s.name)
 	})
 	for i := range table {
