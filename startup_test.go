@@ -12,8 +12,7 @@ import (
 	"testing"
 )
 
-// What package initialisation may allocate. It runs before main in every command and in the child of every RUN, so it is part of
-// the cost of each step. Allocations are bounded, not time: they are the same on a busy machine, and time follows them (the
+// What package initialisation may allocate. It runs before main in every command. Allocations are bounded, not time: they are the same on a busy machine, and time follows them (the
 // numbers below are about 4 ms on an idle one).
 const (
 	maxInitAllocs = 22_000

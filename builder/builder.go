@@ -44,7 +44,7 @@ type Config struct {
 	Offline            bool                                  // nothing is asked of other machines
 	CDIDirs            []string                              // where vendors describe devices; nil: /etc/cdi and /var/run/cdi
 	Path               []string                              // where programs are looked for that RUN's networks may need
-	Executable         string                                // path of this binary, re-executed for RUN
+	Executable         string                                // path of this binary, executed again by Doctor
 	GC                 GCOptions                             // limits for what commands other than Build write, which has its own
 	Now                func() time.Time                      // nil: time.Now
 }
@@ -187,7 +187,7 @@ func (b *Builder) sandboxRunner(opt RunOptions) (*sandbox.Runner, error) {
 	if err := atomicfile.Mkdir(stubs); err != nil {
 		return nil, err
 	}
-	r, err := sandbox.New(sandbox.Config{Executable: b.cfg.Executable, CgroupParent: opt.CgroupParent, BestEffort: opt.BestEffort, Notice: b.notice, StubDir: stubs, Path: b.cfg.Path})
+	r, err := sandbox.New(sandbox.Config{CgroupParent: opt.CgroupParent, BestEffort: opt.BestEffort, Notice: b.notice, StubDir: stubs, Path: b.cfg.Path})
 	if err != nil {
 		return nil, err
 	}

@@ -34,12 +34,12 @@ func (s capSet) numbers() []int {
 	return out
 }
 
-// ambient are the numbers as syscall.SysProcAttr takes them.
-func (s capSet) ambient() []uintptr {
-	var out []uintptr
-	for n := range 64 {
+// upTo are the numbers in the set up to one, with a name or without.
+func (s capSet) upTo(last int) []int {
+	var out []int
+	for n := range last + 1 {
 		if s.has(n) {
-			out = append(out, uintptr(n))
+			out = append(out, n)
 		}
 	}
 	return out
@@ -96,39 +96,4 @@ func Confining(capability string) bool {
 func CheckCapability(name string) error {
 	_, err := capNamed(name)
 	return err
-}
-
-// dropBounding limits what this thread and its children can ever have. Numbers this program has no name for go too: the loop
-// ends where the kernel does.
-func dropBounding(keep capSet) error {
-	for c := 0; ; c++ {
-		if keep.has(c) {
-			continue
-		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
-			if err == unix.EINVAL && c > unix.CAP_AUDIT_READ {
-				return nil
-			}
-			return err
-		}
-	}
-}
-
-// setCaps gives this thread exactly these capabilities, none of them inheritable or ambient (CVE-2022-24769), and says which
-// they are: a container around us may have fewer, and asking for more than one has is EPERM for all.
-func setCaps(keep capSet) (capSet, error) {
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return 0, err
-	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var have, data [2]unix.CapUserData
-	if err := unix.Capget(&header, &have[0]); err != nil {
-		return 0, err
-	}
-	keep &= capSet(have[0].Permitted) | capSet(have[1].Permitted)<<32
-	for i := range data {
-		data[i].Permitted = uint32(keep >> (32 * i))
-		data[i].Effective = data[i].Permitted
-	}
-	return keep, unix.Capset(&header, &data[0])
 }

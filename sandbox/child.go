@@ -1,108 +1,239 @@
 package sandbox
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"gobuild/internal/passwd"
 )
 
-// childName is argv[0] of a child, as ps shows it.
+// childName is argv[0] of a step's init, as ps shows it.
 const childName = "gobuild-sandbox-init"
 
-// controlFD is the child's end of the socket to its parent.
-const controlFD = 3
+// IsChild says whether a process with these arguments is a child of Probe: its main must call ChildMain before anything else.
+func IsChild(argv []string) bool { return isProbe(argv) }
 
-// exeFD is the child's own program, open only until it runs.
-const exeFD = 4
+// ChildMain is the life of such a child. It never returns.
+func ChildMain() { unix.Exit(probeMain(os.Args)) }
 
-// IsChild says whether a process with these arguments is a sandbox child: its main must call ChildMain before anything else.
-func IsChild(argv []string) bool { return len(argv) == 1 && argv[0] == childName || isProbe(argv) }
-
-// ChildMain is the life of a sandbox child. It never returns.
-func ChildMain() {
-	if isProbe(os.Args) {
-		unix.Exit(probeMain(os.Args))
-	}
-	runtime.LockOSThread()
-	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&[]byte("gobuild-init\x00")[0])), 0, 0, 0)
-	if unix.Gettid() != unix.Getpid() {
-		// What /proc/1 shows of this process is the main thread, so that one must do the work. The scheduler
-		// moved us off it between the start and here; it seldom does.
-		_ = unix.Exec("/proc/self/exe", []string{childName}, os.Environ())
-	}
-	_ = unix.Close(exeFD)
-	c := &child{control: os.NewFile(controlFD, "control")}
-	unix.Exit(c.main())
-}
-
-// child is PID 1 of a step.
+// child is the inside of one step: a thread of this process that is in namespaces of the step's own, and the init that it started
+// there. All of its methods run on that thread.
 type child struct {
-	control *os.File
-	prep    prepFrame
-	step    stepFrame
-	fds     []int // received with the step
+	prep prepFrame
+	step *stepFrame
 
-	scratch int // the tmpfs that is the root before the step's, later for clean-up
-	null    int // /dev/null
-	oom     int // /proc/self/oom_score_adj
-	net     int // /proc/self/net/dev
+	initPID int // 0: it has been waited for
+	control int // our end of the init's socket
+
+	scratch int    // the tmpfs that is the root before the step's, later for clean-up
+	net     int    // /proc/thread-self/net/dev
+	badness string // the command's oom_score_adj; "": as it is
 	root    *stepRoot
-	forker  *forker
-	command atomic.Int64 // pid, 0 when there is none
+	userNS  bool // gobuild itself is in a user namespace
 	notices []string
 	loops   int // the last loop device that an insecure step has
 }
 
-func (c *child) main() (code int) {
+// live is the whole life of a child.
+func (p *process) live(req *spawnRequest, exe *os.File) {
+	runtime.LockOSThread() // never unlocked: the thread, and what it holds of namespaces, ends with the goroutine
+	if unix.Gettid() == unix.Getpid() {
+		// The main thread does not end, and /proc/self shows what it is in.
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			p.live(req, exe)
+		}()
+		<-done
+		runtime.UnlockOSThread()
+		return
+	}
+	defer close(p.over)
+	c := &child{prep: req.prep, control: -1, scratch: -1, net: -1}
+	defer c.close()
+	err := c.begin(req.net, exe, p)
+	p.born <- err
+	if err != nil || !<-p.attached {
+		c.endInit()
+		return
+	}
+	prepErr := c.guard(c.prepare)
+	select {
+	case step := <-p.steps:
+		c.step = step
+		var result replyFrame
+		err := c.guard(func() (err error) {
+			if prepErr == nil {
+				result, err = c.run()
+			}
+			return err
+		})
+		c.endInit()
+		closeAll(step.FDs) // so that the root's overlay ends
+		if err = errors.Join(prepErr, err); err != nil {
+			result = replyFrame{Err: setupError("run step", "", err)}
+		}
+		result.Notices = c.notices
+		p.outcome <- result
+	case <-p.quit:
+		c.endInit()
+	}
+}
+
+// guard makes an error of a panic: it would end all of gobuild's steps.
+func (c *child) guard(f func() error) (err error) {
 	defer func() {
-		if p := recover(); p != nil {
-			c.reply(replyFrame{Err: (&SetupError{Op: "sandbox init", Detail: fmt.Sprint("internal error: ", p)}).wire()})
-			code = 1
+		if r := recover(); r != nil {
+			err = &SetupError{Op: "sandbox", Detail: fmt.Sprint("internal error: ", r)}
 		}
 	}()
-	if err := readFrame(c.control, &c.prep); err != nil {
-		return 0 // not needed after all
+	return f()
+}
+
+// begin enters the namespaces and starts the init, which mounts /proc.
+func (c *child) begin(net *stepNet, exe *os.File, p *process) error {
+	flags := unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+	if net.join != nil {
+		if err := enterNetwork(net.join); err != nil {
+			return err
+		}
+	} else if net.own {
+		flags |= unix.CLONE_NEWNET
 	}
-	prepErr := c.prepare()
-	if err := readFrame(c.control, &c.step); err != nil {
-		return 0
+	if err := unix.Unshare(flags); err != nil {
+		e := setupError("create namespaces", "", err)
+		if errors.Is(err, unix.EPERM) {
+			e.Detail = "root with CAP_SYS_ADMIN is needed to run steps"
+		}
+		return e
 	}
-	result, err := c.run(prepErr)
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return setupError("make mounts private", "", err)
+	}
+	return c.startInit(exe, p)
+}
+
+// startInit starts PID 1.
+func (c *child) startInit(exe *os.File, p *process) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		result = replyFrame{Err: setupError("run step", "", err).wire()}
+		return setupError("start init", "", err)
 	}
-	c.reply(result)
-	return 0
+	c.control = pair[0]
+	defer unix.Close(pair[1])
+	script := initScript()
+	fd, err := script.open()
+	if err != nil {
+		return setupError("start init", "", err)
+	}
+	defer unix.Close(fd)
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return setupError("open", os.DevNull, err)
+	}
+	defer unix.Close(null)
+	pidfd := -1
+	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exeFD), []string{childName}, &syscall.ProcAttr{
+		Dir: "/",
+		Env: []string{},
+		Files: []uintptr{
+			uintptr(null), p.outputs[0].Fd(), p.outputs[1].Fd(), uintptr(pair[1]), uintptr(fd), exe.Fd(),
+		},
+		// The signal comes when this thread ends, and so when gobuild does.
+		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true, PidFD: &pidfd},
+	})
+	if err != nil {
+		return setupError("start init", "", err)
+	}
+	c.initPID = pid
+	p.started(pid, pidfd)
+	_, err = c.receive(script)
+	return err
 }
 
-func (c *child) reply(r replyFrame) {
-	r.Notices = c.notices
-	if err := writeFrame(c.control, r); err != nil {
-		unix.Exit(1) // the parent is gone, and it was the one to tell
+// initScript is what the init does before it serves.
+func initScript() *script {
+	s := &script{base: scriptBase, signals: initSignals()}
+	op := func(what, path string) scriptOp { return scriptOp{op: what, path: path} }
+	// Those signals wait until the program takes them, and no other has an effect.
+	s.call(op("block signals", ""), unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, s.words(^uint64(0)), 0, 8)
+	s.call(op("protect init", ""), unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
+	s.call(op("name init", ""), unix.SYS_PRCTL, unix.PR_SET_NAME, s.text("gobuild-init"))
+	// A new procfs shows the pid namespace of whoever mounts it. The thread outside takes it from here.
+	proc := s.text("proc")
+	s.call(op("mount proc", ""), unix.SYS_MOUNT, proc, s.text("/proc"), proc, unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, 0)
+	s.call(op("close descriptors", ""), unix.SYS_CLOSE_RANGE, scriptFD, uintptr(^uint32(0)), 0) // those that gobuild itself got, too
+	s.call(op("tell of start", ""), unix.SYS_WRITE, controlFD, s.words(messageReady), 8)
+	// One message with the command's script and what else it needs; the descriptors get the lowest numbers, in order.
+	control := s.bytes(make([]byte, unix.CmsgSpace(4*maxSent)))
+	part := s.words(uint64(s.words(0)), 8)
+	message := s.words(0, 0, uint64(part), 1, uint64(control), uint64(unix.CmsgSpace(4*maxSent)), 0) // struct msghdr
+	s.call(op("receive command", ""), unix.SYS_RECVMSG, controlFD, message, 0)
+	s.call(op("map command", ""), unix.SYS_MMAP, commandBase, maxScript, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED, scriptFD, 0)
+	s.call(op("fork command", ""), scriptFork, commandBase+scriptStart)
+	return s
+}
+
+// initSignals are those that a supervisor inside may send to PID 1, for the command, and the one that says that a child has ended.
+func initSignals() (set uint64) {
+	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGCHLD} {
+		set |= 1 << (s - 1)
+	}
+	return set
+}
+
+// receive waits for a message, and makes an error of one that tells of a failed call.
+func (c *child) receive(s *script) ([]byte, error) {
+	var buf [messageSize]byte
+	for {
+		n, err := unix.Read(c.control, buf[:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil && err != unix.ECONNRESET:
+			return nil, setupError("hear init", "", err)
+		case n <= 0:
+			return nil, &SetupError{Op: "run step", Kind: ErrDied}
+		}
+		if n == 24 && binary.NativeEndian.Uint64(buf[:]) == messageFailed {
+			return nil, s.failure(binary.NativeEndian.Uint64(buf[8:]), unix.Errno(-int64(binary.NativeEndian.Uint64(buf[16:]))))
+		}
+		return buf[:n], nil
 	}
 }
 
-func (c *child) run(prepErr error) (replyFrame, error) {
+// failure is the error of a failed call.
+func (s *script) failure(address uint64, errno unix.Errno) error {
+	op, ok := s.failed(address)
+	if !ok {
+		op = scriptOp{op: "run init"}
+	}
+	if op.exec {
+		return execError{errno}
+	}
+	e := setupError(op.op, op.path, errno)
+	if op.limit && errno == unix.EPERM {
+		e.Kind = ErrLimitUnavailable
+	}
+	return e
+}
+
+// execError marks an error of starting the command itself.
+type execError struct{ error }
+
+func (e execError) Unwrap() error { return e.error }
+
+// run puts the step's root together, runs the command in it, and takes it apart.
+func (c *child) run() (replyFrame, error) {
 	var err error
-	if c.fds, err = receiveFDs(controlFD, c.step.FDs); err != nil {
-		return replyFrame{}, setupError("receive mounts", "", err)
-	}
-	go c.obey()
-	if prepErr != nil {
-		return replyFrame{}, prepErr
-	}
 	if c.root, err = c.enterRoot(); err != nil {
 		return replyFrame{}, err
 	}
@@ -113,81 +244,101 @@ func (c *child) run(prepErr error) (replyFrame, error) {
 	var result replyFrame
 	if cmd.failure != ExecOK {
 		result = replyFrame{Exec: cmd.failure, ExecText: cmd.text}
+		c.endInit()
 	} else if result, err = c.execute(cmd); err != nil {
 		return replyFrame{}, err
 	}
 	return result, c.leaveRoot()
 }
 
-// obey carries out the parent's orders, and ends everything when the parent is gone: PID 1 takes its namespace with it.
-func (c *child) obey() {
-	var order [1]byte
-	for {
-		n, err := c.control.Read(order[:])
-		if err != nil || n == 0 {
-			unix.Exit(1)
-		}
-		if order[0] == orderTerm {
-			c.signal(unix.SIGTERM)
-		}
-	}
-}
-
-func (c *child) signal(s unix.Signal) {
-	if pid := c.command.Load(); pid > 0 {
-		_ = unix.Kill(int(pid), s)
-	}
-}
-
-// forward passes on the signals that a supervisor inside may send to PID 1. All others are taken as well, and dropped: their
-// default action in a Go program would end it.
-func (c *child) forward() {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals)
-	go func() {
-		for s := range signals {
-			switch s {
-			case unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2:
-				c.signal(s.(unix.Signal))
-			}
-		}
-	}()
-}
-
 // execute runs the command to its end, and the end of all that it left behind.
 func (c *child) execute(cmd *command) (replyFrame, error) {
-	c.forward()
+	script, err := c.commandScript(cmd)
+	if err != nil {
+		return replyFrame{}, err
+	}
 	start := time.Now()
-	pid, err := c.fork(cmd)
+	if err := c.send(script, cmd); err != nil {
+		return replyFrame{}, err
+	}
+	message, err := c.receive(script)
+	wall := time.Since(start)
+	usage := c.endInit()
 	if err != nil {
 		return cmd.startFailed(err)
 	}
-	c.command.Store(int64(pid))
-	// Our copies of the step's pipes would keep them open.
-	for fd := range 3 {
-		_ = unix.Dup3(c.null, fd, 0)
+	if len(message) != messageSize || binary.NativeEndian.Uint64(message) != messageEnded {
+		return replyFrame{}, &SetupError{Op: "hear init", Detail: fmt.Sprintf("a message of %d bytes", len(message))}
 	}
-	status := reap(pid)
-	c.command.Store(0)
-	result := replyFrame{Wall: time.Since(start), ExitCode: status.ExitStatus()}
+	status := unix.WaitStatus(binary.NativeEndian.Uint32(message[8:]))
+	result := replyFrame{Wall: wall, ExitCode: status.ExitStatus()}
 	if status.Signaled() {
 		result.Signal = int(status.Signal())
 		result.ExitCode = 128 + result.Signal
 	}
-	killRest()
-	c.count(&result)
+	c.count(&result, usage)
+	// That of the init has what gobuild had when it started the init.
+	result.MaxRSS = (*unix.Rusage)(unsafe.Pointer(&message[16])).Maxrss << 10
 	return result, nil
 }
 
-// count reads what the kernel counted of the command and its children, and of their network.
-func (c *child) count(r *replyFrame) {
-	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &usage); err == nil {
-		r.User = time.Duration(usage.Utime.Nano())
-		r.Sys = time.Duration(usage.Stime.Nano())
-		r.MaxRSS = usage.Maxrss << 10
-		r.Read, r.Written = usage.Inblock*512, usage.Oublock*512 // blocks of 512 bytes whatever the device has, getrusage(2)
+// send gives the init the command.
+func (c *child) send(s *script, cmd *command) error {
+	fd, err := s.open()
+	if err != nil {
+		return setupError("start command", cmd.args[0], err)
 	}
+	defer unix.Close(fd)
+	dir, err := unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return setupError("open working directory", "", err)
+	}
+	defer unix.Close(dir)
+	fds := []int{fd, dir}
+	if cmd.stdin >= 0 {
+		fds = append(fds, cmd.stdin)
+	}
+	err = unix.Sendmsg(c.control, []byte{0}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return nil // the init has died, as reading will tell
+	}
+	return inContext("send command to init", err)
+}
+
+// endInit ends PID 1 and with it every process of the step, and says what it and those that it waited for have used.
+func (c *child) endInit() (usage unix.Rusage) {
+	if c.initPID == 0 {
+		return usage
+	}
+	_ = unix.Kill(c.initPID, unix.SIGKILL) // not waited for yet, so the number is still its own
+	for {
+		_, err := unix.Wait4(c.initPID, nil, 0, &usage)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	c.initPID = 0
+	return usage
+}
+
+// close lets go of what the thread has. What is mounted in its namespace ends with the thread; the root, with all that is mounted in
+// it, is dropped here, so that nothing keeps a step's directories busy when the caller goes on.
+func (c *child) close() {
+	for _, fd := range []int{c.control, c.scratch, c.net} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+	if c.scratch >= 0 {
+		_ = unix.Unmount("/", unix.MNT_DETACH)
+	}
+}
+
+// count reads what the kernel counted of the step's processes, and of their network.
+func (c *child) count(r *replyFrame, usage unix.Rusage) {
+	r.User = time.Duration(usage.Utime.Nano())
+	r.Sys = time.Duration(usage.Stime.Nano())
+	r.Read, r.Written = usage.Inblock*512, usage.Oublock*512 // blocks of 512 bytes whatever the device has, getrusage(2)
 	if foreign(c.prep.Network) {
 		return // what passes there is everybody's
 	}
@@ -212,280 +363,4 @@ func traffic(dev string) (received, sent int64) {
 		}
 	}
 	return received, sent
-}
-
-// reap waits for all children, zombies that were left to us too, until the given one has ended.
-func reap(pid int) unix.WaitStatus {
-	var status unix.WaitStatus
-	for {
-		got, err := unix.Wait4(-1, &status, 0, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil || got == pid {
-			return status
-		}
-	}
-}
-
-// killRest ends every other process of the namespace. kill(-1) holds the kernel's task lock, so none escapes by forking.
-func killRest() {
-	for {
-		_ = unix.Kill(-1, unix.SIGKILL)
-		if _, err := unix.Wait4(-1, nil, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
-			return // ECHILD
-		}
-	}
-}
-
-// forker is a thread with only the step's privileges, which starts the command and ends.
-type forker struct {
-	confined chan error    // one value, when the thread has given its privileges up
-	start    chan *command // one command to start
-	started  chan forked
-}
-
-type forked struct {
-	pid int
-	err error
-}
-
-// newForker prepares the thread while the child still waits for its step.
-func (c *child) newForker() *forker {
-	f := &forker{confined: make(chan error, 1), start: make(chan *command), started: make(chan forked, 1)}
-	p := &c.prep.Privileges
-	go func() {
-		runtime.LockOSThread() // never unlocked
-		err := dropBounding(p.Caps)
-		if err == nil && !p.Late {
-			err = c.confine(p.Caps)
-		}
-		f.confined <- inContext("limit capabilities", err)
-		cmd := <-f.start
-		if p.Late {
-			if err := c.confineAs(cmd.user); err != nil {
-				f.started <- forked{0, err}
-				return
-			}
-		}
-		f.started <- c.forkCommand(cmd)
-	}()
-	return f
-}
-
-// forkCommand is fork on the forker's thread.
-func (c *child) forkCommand(cmd *command) forked {
-	p := &c.prep.Privileges
-	sys := &syscall.SysProcAttr{
-		Setsid: true,
-		Ptrace: len(c.step.Rlimits) > 0, // stops at its first instruction, see limitCommand
-	}
-	if !p.Late {
-		sys.Credential = &syscall.Credential{Uid: cmd.user.UID, Gid: cmd.user.GID, Groups: cmd.user.Groups}
-	}
-	if p.Insecure {
-		sys.AmbientCaps = p.Caps.ambient() // a command with USER keeps them too
-	}
-	files := []uintptr{uintptr(cmd.stdin), 1, 2}
-	if cmd.terminal {
-		files[1], files[2] = files[0], files[0]
-		sys.Setctty, sys.Ctty = true, 0 // a number in the command
-	}
-	pid, err := syscall.ForkExec(cmd.path, cmd.args, &syscall.ProcAttr{Env: cmd.env, Files: files, Sys: sys})
-	if err != nil {
-		return forked{0, execError{err}}
-	}
-	return forked{pid, c.limitCommand(pid, cmd)}
-}
-
-// fork starts the command.
-func (c *child) fork(cmd *command) (int, error) {
-	if err := c.setInherited(cmd); err != nil {
-		return 0, err
-	}
-	if err := c.raiseLimits(); err != nil {
-		return 0, err
-	}
-	lowerOOM := c.raiseOOM()
-	c.forker.start <- cmd
-	r := <-c.forker.started
-	lowerOOM()
-	return r.pid, r.err
-}
-
-// execError marks an error of starting the command itself.
-type execError struct{ error }
-
-func (e execError) Unwrap() error { return e.error }
-
-// confine takes this thread's privileges away. The filter goes in while CAP_SYS_ADMIN is there; what follows must be allowed by it.
-func (c *child) confine(keep capSet) error {
-	p := &c.prep.Privileges
-	if p.NoNewPrivileges {
-		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			return setupError("set no_new_privs", "", err)
-		}
-	}
-	if len(c.prep.Filter) > 0 {
-		if err := loadFilter(c.prep.Filter); err != nil {
-			return setupError("load seccomp filter", "", err)
-		}
-	}
-	kept, err := setCaps(keep)
-	if err != nil {
-		return setupError("set capabilities", "", err)
-	}
-	p.Caps = kept
-	return nil
-}
-
-// confineAs makes this thread the step's user first, then confines it: for privileges with which it could not become that user,
-// and for filters that may forbid it. A user other than root keeps no capability.
-func (c *child) confineAs(u passwd.User) error {
-	groups := u.Groups
-	if len(groups) == 0 {
-		groups = []uint32{0}
-	}
-	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
-		return setupError("become user", "", err)
-	}
-	// The raw calls change this thread alone.
-	if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(u.Groups)), uintptr(unsafe.Pointer(&groups[0])), 0); e != 0 {
-		return setupError("become user", "", e)
-	}
-	if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(u.GID), uintptr(u.GID), uintptr(u.GID)); e != 0 {
-		return setupError("become user", "", e)
-	}
-	if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(u.UID), uintptr(u.UID), uintptr(u.UID)); e != 0 {
-		return setupError("become user", "", e)
-	}
-	if _, err := setCaps(everyCap); err != nil { // effective again
-		return setupError("become user", "", err)
-	}
-	keep := c.prep.Privileges.Caps
-	if u.UID != 0 {
-		keep = 0
-	}
-	return c.confine(keep)
-}
-
-// setInherited sets what the command inherits from this process.
-func (c *child) setInherited(cmd *command) error {
-	unix.Umask(0o022)
-	outputs := []int{1, 2}
-	if cmd.terminal {
-		outputs = append(outputs, cmd.stdin)
-	}
-	for _, fd := range outputs {
-		// So that a command with USER can open /dev/stdout.
-		if err := unix.Fchown(fd, int(cmd.user.UID), int(cmd.user.GID)); err != nil && !errors.Is(err, unix.EINVAL) {
-			return setupError("give output to user", "", err)
-		}
-	}
-	// Descriptors that came with the start of this program have no close-on-exec flag yet.
-	if err := unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return setupError("close descriptors", "", err)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return setupError("set limit", "core", err)
-	}
-	var files unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil && files.Max > maxNoFile {
-		files = unix.Rlimit{Cur: min(files.Cur, maxNoFile), Max: maxNoFile}
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
-			return setupError("set limit", "nofile", err)
-		}
-	}
-	return nil
-}
-
-// value is the limit as the kernel has it: -1 is RLIM_INFINITY as an unsigned number.
-func (l Rlimit) value() unix.Rlimit { return unix.Rlimit{Cur: uint64(l.Soft), Max: uint64(l.Hard)} }
-
-// raiseLimits raises this process's hard limits to what the command is to have; a thread without capabilities cannot do that later.
-func (c *child) raiseLimits() error {
-	for _, l := range c.step.Rlimits {
-		number, _ := rlimitNumber(l.Name)
-		var old unix.Rlimit
-		if err := unix.Getrlimit(number, &old); err != nil {
-			return setupError("read limit", l.Name, err)
-		}
-		if want := l.value().Max; want > old.Max {
-			if err := unix.Setrlimit(number, &unix.Rlimit{Cur: old.Cur, Max: want}); err != nil {
-				return limitError(l, err)
-			}
-		}
-	}
-	return nil
-}
-
-// limitCommand sets the limits of the command, which is stopped (ptrace(2), PTRACE_TRACEME), and lets it run. They are not set
-// before it starts, since the init itself could not live with a small "as" or "nofile". The kernel lets a thread do that which
-// has the real ids of the other process (prlimit(2)); this one has nothing more to do afterwards. The raw calls change this
-// thread alone.
-func (c *child) limitCommand(pid int, cmd *command) error {
-	if len(c.step.Rlimits) == 0 {
-		return nil
-	}
-	for {
-		_, err := unix.Wait4(pid, nil, 0, nil)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return setupError("wait for command", "", err)
-		}
-	}
-	const keep = ^uintptr(0)
-	for _, id := range []struct {
-		call  uintptr
-		value uint32
-	}{{unix.SYS_SETRESGID, cmd.user.GID}, {unix.SYS_SETRESUID, cmd.user.UID}} {
-		if _, _, e := unix.RawSyscall(id.call, uintptr(id.value), keep, keep); e != 0 {
-			return setupError("take user's ids", "", e)
-		}
-	}
-	for _, l := range c.step.Rlimits {
-		number, _ := rlimitNumber(l.Name)
-		value := l.value()
-		if err := unix.Prlimit(pid, number, &value, nil); err != nil {
-			return limitError(l, err)
-		}
-	}
-	return inContext("start command", unix.PtraceDetach(pid))
-}
-
-func limitError(l Rlimit, err error) error {
-	e := setupError("set limit", l.Name, err)
-	if errors.Is(err, unix.EPERM) {
-		e.Kind = ErrLimitUnavailable
-	}
-	return e
-}
-
-func rlimitNumber(name string) (int, bool) {
-	numbers := map[string]int{
-		"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA,
-		"fsize": unix.RLIMIT_FSIZE, "locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK,
-		"msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE, "nofile": unix.RLIMIT_NOFILE,
-		"nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
-		"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
-	}
-	n, ok := numbers[strings.ToLower(name)]
-	return n, ok
-}
-
-// raiseOOM makes what is forked from now on the kernel's first choice when memory runs out; lowerOOM takes it back for this process.
-func (c *child) raiseOOM() (lowerOOM func()) {
-	buf := make([]byte, 16)
-	n, err := unix.Pread(c.oom, buf, 0)
-	if err != nil {
-		return func() {}
-	}
-	var old int
-	if _, err := fmt.Sscan(string(buf[:n]), &old); err != nil {
-		return func() {}
-	}
-	_, _ = unix.Pwrite(c.oom, fmt.Append(nil, min(old+oomScoreAdj, 1000)), 0)
-	return func() { _, _ = unix.Pwrite(c.oom, fmt.Append(nil, old), 0) }
 }

@@ -3,7 +3,10 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,12 +46,14 @@ func devices() []device {
 // prepare builds all of the step's world that does not depend on the step, on a scratch tmpfs that becomes the root: /proc,
 // /sys and /dev as they will be moved into the step's own root. From here on nothing of the host's file systems is in reach.
 func (c *child) prepare() error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return setupError("protect init", "", err)
-	}
 	unix.Umask(0)
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return setupError("make mounts private", "", err)
+	proc, err := takeProc()
+	if err != nil {
+		return err
+	}
+	c.userNS = inUserNS()
+	if err := c.openOwn(); err != nil {
+		return err
 	}
 	nodes, err := openDevices()
 	if err != nil {
@@ -59,10 +64,7 @@ func (c *child) prepare() error {
 	if err != nil {
 		return err
 	}
-	proc, err := newMount("proc", attrPseudo) // while the host's is in sight: a user namespace may show no more than that does
-	if err != nil {
-		return inContext("mount proc", err)
-	}
+	// While the host's is in sight: a user namespace may show no more than that does.
 	sys, err := c.openSys()
 	if err != nil {
 		return err
@@ -71,7 +73,7 @@ func (c *child) prepare() error {
 		return err
 	}
 	for _, build := range []func() error{
-		func() error { return attachNewAt(proc, nil, "/proc") }, func() error { return attachNewAt(sys, nil, "/sys") }, func() error { return c.mountCgroups(groups) }, func() error { return c.makeDev(nodes) }, c.maskPaths, c.openOwn,
+		func() error { return attachNewAt(proc, nil, "/proc") }, func() error { return attachNewAt(sys, nil, "/sys") }, func() error { return c.mountCgroups(groups) }, func() error { return c.makeDev(nodes) }, c.maskPaths,
 		c.setHostname(defaultHostname),
 	} {
 		if err := build(); err != nil {
@@ -86,8 +88,20 @@ func (c *child) prepare() error {
 			return err
 		}
 	}
-	c.forker = c.newForker()
-	return <-c.forker.confined
+	return nil
+}
+
+// takeProc takes the procfs that the init has mounted over the host's, which is in sight again then.
+func takeProc() (int, error) {
+	fd, err := cloneMount(unix.AT_FDCWD, "/proc", 0, attrPseudo, 0)
+	if err != nil {
+		return -1, setupError("mount proc", "", err)
+	}
+	if err := unix.Unmount("/proc", unix.MNT_DETACH); err != nil {
+		_ = unix.Close(fd)
+		return -1, setupError("mount proc", "", err)
+	}
+	return fd, nil
 }
 
 // openDevices clones the mounts of the host's nodes while they are in reach.
@@ -130,7 +144,7 @@ func (c *child) moveToScratch() error {
 	if err != nil {
 		return err
 	}
-	// Any directory will do that is surely there; /proc is, since this program was started through it.
+	// Any directory will do that is surely there; /proc is, since the init was started through it.
 	if err := attachNewAt(tmp, nil, "/proc"); err != nil {
 		return setupError("attach scratch", "", err)
 	}
@@ -308,17 +322,19 @@ func (c *child) maskPaths() error {
 	return nil
 }
 
-// openOwn opens what is needed of /proc and /dev before a step's root is around them.
+// openOwn opens what is needed of the host's /proc while that is in reach.
 func (c *child) openOwn() error {
+	const counts = "/proc/thread-self/net/dev"
 	var err error
-	if c.null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
-		return setupError("open", "/dev/null", err)
+	if c.net, err = unix.Open(counts, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return setupError("open", counts, err)
 	}
-	if c.oom, err = unix.Open("/proc/self/oom_score_adj", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
-		return setupError("open", "/proc/self/oom_score_adj", err)
+	data, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil {
+		return nil //nolint:nilerr // then commands keep the score that gobuild has
 	}
-	if c.net, err = unix.Open("/proc/self/net/dev", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
-		return setupError("open", "/proc/self/net/dev", err)
+	if own, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
+		c.badness = strconv.Itoa(min(own+oomScoreAdj, 1000))
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ type parentTimes struct {
 
 // enterRoot puts the root of the step together below the scratch root, and makes it the root.
 func (c *child) enterRoot() (*stepRoot, error) {
-	r, err := openStepRoot(c.fds[0])
+	r, err := openStepRoot(c.step.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (c *child) enterRoot() (*stepRoot, error) {
 			return nil, setupError("make root read-only", "", err)
 		}
 	}
-	if name := string(c.step.Hostname); name != "" && name != defaultHostname {
+	if name := c.step.Hostname; name != "" && name != defaultHostname {
 		if err := c.setHostname(name)(); err != nil {
 			return nil, err
 		}
@@ -121,12 +121,14 @@ func resizeShm(size int64) error {
 
 func (c *child) attachMount(r *stepRoot, i int) error {
 	m := &c.step.Mounts[i]
-	name := string(m.Target)
+	name := m.Target
 	mount, err := c.detachedMount(m, i)
 	if err != nil {
 		return setupError("prepare mount", name, err)
 	}
-	defer unix.Close(mount)
+	if m.FD < 0 {
+		defer unix.Close(mount)
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(mount, &st); err != nil {
 		return setupError("prepare mount", name, err)
@@ -139,15 +141,15 @@ func (c *child) attachMount(r *stepRoot, i int) error {
 	return inContextOf("mount", name, attach(mount, int(target.Fd())))
 }
 
-// detachedMount gives what is to be mounted: what the parent sent, or a new tmpfs or file of our own.
+// detachedMount gives what is to be mounted: what came with the step, or a new tmpfs or file of our own.
 func (c *child) detachedMount(m *wireMount, i int) (int, error) {
 	attrs, clear := unix.MOUNT_ATTR_NOSUID|attrNoDev, uint64(unix.MOUNT_ATTR_NOEXEC) // the scratch mount has it
 	if m.NoExec {
 		attrs, clear = attrs|unix.MOUNT_ATTR_NOEXEC, 0
 	}
 	switch {
-	case m.FD > 0 && m.FD < len(c.fds):
-		return c.fds[m.FD], nil
+	case m.FD >= 0:
+		return m.FD, nil
 	case m.IsFile:
 		name := scratchFiles + "/" + strconv.Itoa(i)
 		if err := writeFile(name, m); err != nil {
@@ -311,11 +313,12 @@ func (r *stepRoot) make(full string, dir bool) ([]string, error) {
 		return nil, err
 	}
 	defer parent.Close()
-	fd, err := unix.Openat(int(parent.Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
-	if err != nil {
+	// Not opened: a descriptor for writing, of which a process that gobuild starts just then has a copy until it executes, would
+	// keep the root from being made read-only.
+	if err := unix.Mknodat(int(parent.Fd()), name, unix.S_IFREG|0o644, 0); err != nil {
 		return nil, err
 	}
-	return append(created, full), unix.Close(fd)
+	return append(created, full), nil
 }
 
 func times(f *os.File) (parentTimes, error) {
@@ -326,12 +329,12 @@ func times(f *os.File) (parentTimes, error) {
 
 // dropRoot unmounts the root. In a user namespace the root of its mount namespace is locked, and pivot_root hands the lock on to
 // each new root: there another root takes its place first, over /proc, which every step has.
-func dropRoot() error {
+func (c *child) dropRoot() error {
 	err := unix.Unmount("/", unix.MNT_DETACH)
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(err, unix.EINVAL) || !inUserNS() {
+	if !errors.Is(err, unix.EINVAL) || !c.userNS {
 		return setupError("unmount root", "", err)
 	}
 	tmp, err := newMount("tmpfs", attrPseudo)
@@ -352,7 +355,7 @@ func (c *child) leaveRoot() error {
 			return setupError("make root writable", "", err)
 		}
 	}
-	if err := dropRoot(); err != nil {
+	if err := c.dropRoot(); err != nil {
 		return err
 	}
 	if err := unix.Fchdir(c.scratch); err != nil {
@@ -364,9 +367,7 @@ func (c *child) leaveRoot() error {
 	if err := c.root.removeStubs(); err != nil {
 		return err
 	}
-	_ = c.root.tree.Close()
-	_ = unix.Close(c.root.mount)
-	return nil
+	return c.root.tree.Close()
 }
 
 // removeStubs removes what makeStub made, if it is still that and still empty, innermost first.

@@ -22,7 +22,7 @@ type command struct {
 	path      string
 	args, env []string
 	user      passwd.User
-	stdin     int
+	stdin     int  // or -1
 	terminal  bool // which stdin is, and is for the other streams too
 	failure   ExecFailure
 	text      string
@@ -30,11 +30,8 @@ type command struct {
 
 // resolveCommand finds user, working directory and program, and enters the directory.
 func (c *child) resolveCommand() (*command, error) {
-	cmd := &command{args: toStrings(c.step.Args), stdin: c.null}
-	if i := c.step.Stdin; i > 0 && i < len(c.fds) {
-		cmd.stdin, cmd.terminal = c.fds[i], c.step.Terminal
-	}
-	user := string(c.step.User)
+	cmd := &command{args: c.step.Args, stdin: c.step.Stdin, terminal: c.step.Terminal}
+	user := c.step.User
 	var err error
 	if cmd.user, err = passwd.Lookup(c.root.tree, user); err != nil {
 		e := &SetupError{Op: "find user", Path: user, Detail: err.Error()}
@@ -43,11 +40,11 @@ func (c *child) resolveCommand() (*command, error) {
 		}
 		return nil, e
 	}
-	cmd.env = environment(toStrings(c.step.Env), toStrings(c.step.SecretEnv), cmd.user.Home)
-	if err := c.root.enterWorkDir(string(c.step.Dir), cmd.user); err != nil {
+	cmd.env = environment(c.step.Env, c.step.SecretEnv, cmd.user.Home)
+	if err := c.root.enterWorkDir(c.step.Dir, cmd.user); err != nil {
 		return nil, err
 	}
-	cmd.find(c.root.tree, path.Join("/", string(c.step.Dir)))
+	cmd.find(c.root.tree, path.Join("/", c.step.Dir))
 	return cmd, nil
 }
 

@@ -101,7 +101,7 @@ func deviceMounts(list []Device) (mounts []wireMount, fds []int, err error) {
 				return -1, setupError("give device", d.Path, err)
 			}
 			fds = append(fds, fd)
-			mounts = append(mounts, wireMount{Target: []byte(d.Path)})
+			mounts = append(mounts, wireMount{Target: d.Path})
 		}
 		return -1, nil
 	})

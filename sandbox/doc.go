@@ -1,25 +1,26 @@
 // Package sandbox runs one command in new namespaces on an overlay of given directories, under cgroup limits.
 //
-// Use it with a binary whose main begins with
+// Use:
 //
-//	if sandbox.IsChild(os.Args) {
-//		sandbox.ChildMain()
-//	}
-//
-// and then
-//
-//	r, err := sandbox.New(sandbox.Config{Executable: "/proc/self/exe"})
+//	r, err := sandbox.New(sandbox.Config{})
 //	defer r.Close()
 //	res, err := r.Run(ctx, sandbox.Spec{Lower: layers, Upper: upper, Work: work, Args: argv, Network: sandbox.NetworkNone})
 //
 // # How it works
 //
-// A Runner keeps a spare child: its own binary, executed again as PID 1 of new mount, pid, ipc, uts and cgroup namespaces (and
-// a network namespace when asked). The child builds /proc, /sys and /dev on a scratch tmpfs, leaves the host's file systems
-// behind with pivot_root, and prepares a thread that has only a step's privileges. All that happens before there is a step. Run
-// mounts the overlay and the sources of binds as detached mounts in the parent and sends their descriptors, so that the child
-// only puts things into place, enters the root, and starts the command from the prepared thread. What the command leaves behind
-// is killed when it ends. The next spare starts meanwhile.
+// A Runner keeps spare children. A child is a thread of this process that has entered new mount, pid, ipc, uts and cgroup namespaces
+// (and a network namespace when asked), and a process that it started there as PID 1: a program of a few hundred bytes that makes
+// system calls from a list, a script (program.go, script.go). The init mounts /proc, the thread builds /sys and /dev on a scratch tmpfs and leaves the host's file
+// systems behind with pivot_root. All that happens before there is a step. Run mounts the overlay and the sources of binds as
+// detached mounts, which the thread puts into place; it enters the root, and sends the init the script of the command: to take the
+// step's descriptors, limits, user and privileges, and to execute. What the command leaves behind is killed with the init when it
+// ends. The next spare starts meanwhile. docs/decisions/0013-sandbox-thread.md has the reasons.
+//
+// Probe executes this binary again, so main must begin with
+//
+//	if sandbox.IsChild(os.Args) {
+//		sandbox.ChildMain()
+//	}
 //
 // # Promises
 //

@@ -35,7 +35,7 @@ func TestN9_InspectRunningStep(t *testing.T) {
 	if len(seen.Namespaces) != len(namespaceNames()) || seen.Namespaces["mnt"] == own || seen.Namespaces["mnt"] == 0 {
 		t.Errorf("namespaces: %v, own %d", seen.Namespaces, own)
 	}
-	if started == 0 || seen.Pids < 1 || seen.Memory < 1<<20 {
+	if started == 0 || seen.Pids < 1 || seen.Memory < 4096 {
 		t.Errorf("started %d, %+v", started, seen)
 	}
 	must(t, f.Close())

@@ -3,9 +3,6 @@ package sandbox
 import "time"
 
 const (
-	// maxFrame bounds one message between parent and child: it holds arguments and environment, which the kernel bounds
-	// to a quarter of the stack limit (execve(2), 6 MiB at most), and the content of secrets and heredocs.
-	maxFrame = 64 << 20
 	// maxProfile bounds a system call filter given as text: Docker's own has 20 KiB.
 	maxProfile = 1 << 20
 	// maxFilter is the kernel's BPF_MAXINSNS.
@@ -34,8 +31,8 @@ const (
 	maxDevices = 400
 	// maxLower is overlayfs's own limit (OVL_MAX_STACK, fs/overlayfs/params.h).
 	maxLower = 500
-	// fdBatch is how many descriptors one message carries; the kernel takes 253 (SCM_MAX_FD).
-	fdBatch = 200
+	// maxSent is how many descriptors the init is sent with a command.
+	maxSent = 4
 	// maxHostname is the kernel's __NEW_UTS_LEN, sethostname(2).
 	maxHostname = 64
 	// drainTime is how long output is awaited after the command ended. Everything in the pid namespace is dead by then, so
@@ -48,8 +45,6 @@ const (
 	// defaultSpares is how many children wait for a step. A child takes longer to start than a short step runs: with one, steps
 	// that follow each other wait for it.
 	defaultSpares = 2
-	// exitTime is how long an init that has reported its result may take to exit before it is killed.
-	exitTime = 10 * time.Second
 	// maxResolv bounds what is read of the host's resolv.conf.
 	maxResolv = 64 << 10
 	// maxFSLog bounds the kernel's messages about one mount, and the number of them.
@@ -60,8 +55,8 @@ const (
 	maxNoFile = 1 << 20
 	// oomScoreAdj is added to the command's badness, so that the kernel kills a step before anything else (proc_pid_oom_score_adj(5)).
 	oomScoreAdj = 500
-	// initPids is added to a pids limit for the threads of the step's init, which is in the same cgroup.
-	initPids = 16
+	// initPids is added to a pids limit for the step's init, which is in the same cgroup.
+	initPids = 1
 	// maxVacate is how often processes are moved out of a group before it is given up: those that are being moved may start others.
 	maxVacate = 20
 	// maxAncestors bounds the walk from a process to those that started it.

@@ -54,8 +54,6 @@ func newFixture(tb testing.TB, cfg Config) *fixture {
 	}
 	must(tb, os.WriteFile(filepath.Join(f.lower, "etc/passwd"), []byte("root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"), 0o644))
 	must(tb, os.WriteFile(filepath.Join(f.lower, "etc/group"), []byte("root:x:0:\napp:x:1000:\nstaff:x:50:app\n"), 0o644))
-	cfg.Executable, err = os.Executable()
-	must(tb, err)
 	if cfg.Notice == nil {
 		cfg.Notice = func(s string) { tb.Log("notice:", s) }
 	}

@@ -3,8 +3,6 @@ package sandbox
 import (
 	"os"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // networks are what a Runner has made for the networks of its steps.
@@ -160,24 +158,4 @@ func (n *stepNet) release(report func(error)) {
 	if n.slirp != nil {
 		report(n.slirp.stop())
 	}
-}
-
-// start calls a function that starts the child with the flags of clone(2) it is given, on a locked thread that is where the child
-// is to be. A thread that cannot come back must not be used again, which only the end of the process ensures.
-func (n *stepNet) start(flags uintptr, begin func(flags uintptr) error) error {
-	if n.own {
-		return begin(flags | unix.CLONE_NEWNET)
-	}
-	if n.join == nil {
-		return begin(flags)
-	}
-	leave, err := enterNetwork(n.join)
-	if err != nil {
-		return setupError("join network", n.join.Name(), err)
-	}
-	err = begin(flags)
-	if back := leave(); back != nil {
-		panic("sandbox: a thread cannot return from a network namespace: " + back.Error())
-	}
-	return err
 }

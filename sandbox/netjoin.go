@@ -99,27 +99,11 @@ func networkID(network string) (nsID, error) {
 
 var errNoNetwork = fmt.Errorf("%w: it is not a network namespace", ErrInvalid)
 
-// enterNetwork moves this thread, which must be locked, into a namespace; what it starts begins there. The returned function
-// moves it back.
-func enterNetwork(ns *os.File) (leave func() error, err error) {
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
+// enterNetwork moves this thread, which must be locked and end afterwards, into a namespace.
+func enterNetwork(ns *os.File) error {
+	err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+	if errors.Is(err, unix.EPERM) && inUserNS() {
+		return &SetupError{Op: "join network", Path: ns.Name(), Kind: ErrUnsupported, Detail: "from a user namespace, without root"}
 	}
-	// To where it is already: what is refused now would be refused on the way back. So it is in a user namespace that is not the
-	// owner of this network (setns(2), EPERM).
-	if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
-		_ = unix.Close(home)
-		if errors.Is(err, unix.EPERM) && inUserNS() {
-			return nil, &SetupError{Op: "join network", Path: ns.Name(), Kind: ErrUnsupported, Detail: "from a user namespace, without root"}
-		}
-		return nil, err
-	}
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		_ = unix.Close(home)
-		return nil, err
-	}
-	return func() error {
-		return errors.Join(unix.Setns(home, unix.CLONE_NEWNET), unix.Close(home))
-	}, nil
+	return inContextOf("join network", ns.Name(), err)
 }

@@ -25,10 +25,8 @@ type privileges struct {
 	Insecure        bool
 	Caps            capSet
 	NoNewPrivileges bool
-	// Late says that the command's thread cannot become the step's user once it has only these privileges.
-	Late       bool
-	unfiltered bool
-	profile    string
+	unfiltered      bool
+	profile         string
 }
 
 // resolve checks what was asked for and adds what the network decides: in the host's or a joined one, NET_RAW would read the
@@ -55,8 +53,6 @@ func (p *Privileges) resolve(network string) (privileges, error) {
 	if p.Insecure {
 		out.Caps = everyCap
 	}
-	needed := capsOf(unix.CAP_SETUID, unix.CAP_SETGID)
-	out.Late = out.Caps&needed != needed || out.profile != ""
 	switch {
 	case p.Unconfined && p.Seccomp != "":
 		return out, errors.New("a system call filter and none at once")

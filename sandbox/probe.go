@@ -305,7 +305,7 @@ func (p *prober) steps() {
 		p.limitsWithoutSteps()
 		return
 	}
-	r, err := New(Config{Executable: p.cfg.Executable, CgroupParent: p.cfg.CgroupParent, KillDelay: probeGrace})
+	r, err := New(Config{CgroupParent: p.cfg.CgroupParent, KillDelay: probeGrace})
 	if err != nil {
 		p.facts.Step = Attempt{Tried: true, Why: err.Error()}
 		p.facts.StepNoNet = p.facts.Step

@@ -171,7 +171,7 @@ func TestN10_ChildrenAreKnown(t *testing.T) {
 		argv []string
 		want bool
 	}{
-		{[]string{childName}, true}, {[]string{probeName, "user", "", "", ""}, true}, {[]string{probeName}, false},
+		{[]string{childName}, false}, {[]string{probeName, "user", "", "", ""}, true}, {[]string{probeName}, false},
 		{[]string{"gobuild"}, false}, {[]string{"gobuild", childName}, false}, {[]string{childName, "x"}, false}, {nil, false},
 	} {
 		if got := IsChild(tt.argv); got != tt.want {

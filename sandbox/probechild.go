@@ -41,7 +41,7 @@ func (p *prober) child(ctx context.Context, kind string, d layerDirs, reply *pro
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, p.cfg.Executable)
 	cmd.Args = []string{probeName, kind, d.lower, d.upper, d.work}
-	cmd.Env = childEnv()
+	cmd.Env = []string{"GOMAXPROCS=1"}
 	cmd.Dir = "/"
 	cmd.WaitDelay = probeGrace
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true, Cloneflags: unix.CLONE_NEWNET}

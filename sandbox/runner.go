@@ -19,7 +19,7 @@ import (
 // Runner runs steps. It is safe for concurrent use.
 type Runner struct {
 	cfg     Config
-	spawner *spawner
+	exe     *os.File // what inits execute
 	groups  *groups
 	filters filters
 	nets    networks
@@ -70,7 +70,7 @@ func New(cfg Config) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.spawner, err = newSpawner(cfg.Executable); err != nil {
+	if r.exe, err = openProgram(); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -105,7 +105,7 @@ func (r *Runner) Close() error {
 		errs = append(errs, p.group.destroy())
 	}
 	r.spares = nil
-	return errors.Join(append(errs, r.spawner.close(), r.nets.close())...)
+	return errors.Join(append(errs, r.exe.Close(), r.nets.close())...)
 }
 
 // refill starts spares in the background until there are enough for the kind of the last step.
@@ -194,17 +194,17 @@ func (r *Runner) start(k kind) (*process, error) {
 		return nil, err
 	}
 	defer net.close()
-	p, err := r.spawner.spawn(net, r.report, prepFrame{Network: k.network, Link: net.out, Cgroups: dirs, Filter: filter, Privileges: k.privileges})
+	p, err := spawn(r.exe, &spawnRequest{net, r.report, prepFrame{Network: k.network, Link: net.out, Cgroups: dirs, Filter: filter, Privileges: k.privileges}})
 	if err != nil {
 		net.release(r.report)
 		return nil, err
 	}
 	p.kind = k
-	if err := net.connect(p.proc.Pid); err != nil {
+	if err := net.connect(p.pid); err != nil {
 		p.kill()
 		return nil, err
 	}
-	if p.group, err = r.groups.forStep(&k, p.proc.Pid, r.cfg.BestEffort, r.cfg.Notice); err != nil {
+	if p.group, err = r.groups.forStep(&k, p.pid, r.cfg.BestEffort, r.cfg.Notice); err != nil {
 		p.kill()
 		return nil, err
 	}
@@ -238,60 +238,41 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	step, fds, err := r.frame(&s)
-	defer func() { closeAll(fds) }()
+	step, err := r.frame(&s)
 	var stdin *inputPump
 	if err == nil && s.Terminal != nil {
-		step.Terminal, step.Stdin = true, len(fds)
-		fds, err = appendDup(fds, s.Terminal)
+		step.Terminal = true
+		step.Stdin, err = duplicate(s.Terminal)
 	} else if err == nil && s.Stdin != nil {
-		stdin, err = newInputPump(s.Stdin)
-		if err == nil {
-			step.Stdin = len(fds)
-			fds = append(fds, stdin.read)
+		if stdin, err = newInputPump(s.Stdin); err == nil {
+			step.Stdin = stdin.read
 		}
 	}
-	if err == nil {
-		step.FDs = len(fds)
-		err = r.send(p, step, fds)
-	}
 	if err != nil {
-		stdin.abandon()
+		closeAll(step.FDs)
 		p.kill()
 		r.tidy(p.group)
 		return Result{}, err
 	}
-	closeAll(fds)
-	fds = nil
+	if step.Stdin >= 0 {
+		step.FDs = append(step.FDs, step.Stdin)
+	}
+	p.steps <- step
 	if s.Started != nil {
-		s.Started(p.proc.Pid)
+		s.Started(p.pid)
 	}
 	r.refill()
 	return r.drive(ctx, p, &s, stdin)
 }
 
-// appendDup adds a copy of a file's descriptor, which is closed with the others.
-func appendDup(fds []int, f *os.File) ([]int, error) {
-	err := withFD(f, func(fd int) error {
-		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-		if err == nil {
-			fds = append(fds, dup)
-		}
+// duplicate copies a file's descriptor.
+func duplicate(f *os.File) (int, error) {
+	dup := -1
+	err := withFD(f, func(fd int) (err error) {
+		dup, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 		return err
 	})
-	return fds, inContext("give terminal to step", err)
-}
-
-func (r *Runner) send(p *process, step *stepFrame, fds []int) error {
-	// A child that died or gave up has its reason in its reply, so a broken pipe is not the error to show.
-	err := writeFrame(p.control, step)
-	if err == nil {
-		err = withFD(p.control, func(fd int) error { return sendFDs(fd, fds) })
-	}
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		return nil
-	}
-	return inContext("send step to sandbox", err)
+	return dup, inContext("give terminal to step", err)
 }
 
 // withFD calls f with a descriptor that stays non-blocking, unlike (*os.File).Fd.
@@ -316,14 +297,9 @@ func (r *Runner) drive(ctx context.Context, p *process, s *Spec, stdin *inputPum
 	out := newDrain(p.stdout, s.Stdout)
 	errOut := newDrain(p.stderr, s.Stderr)
 	stop := r.cancelWith(ctx, p)
-	var reply replyFrame
-	err := readFrame(p.control, &reply)
+	reply := <-p.outcome
 	stop()
 	stdin.stop()
-	if err != nil || ctx.Err() != nil || reply.Err != nil {
-		p.proc.Kill() //nolint:errcheck // it may have ended
-		<-p.ended
-	}
 	outErr := errors.Join(out.finish(), errOut.finish())
 	result := reply.result()
 	groupErr := p.group.account(&result)
@@ -334,12 +310,10 @@ func (r *Runner) drive(ctx context.Context, p *process, s *Spec, stdin *inputPum
 	switch {
 	case ctx.Err() != nil:
 		return Result{}, context.Cause(ctx)
-	case reply.Err != nil:
-		return Result{}, reply.Err.setupError()
-	case err != nil && result.OOMKilled:
+	case errors.Is(reply.Err, ErrDied) && result.OOMKilled:
 		result.ExitCode, result.Signal = 128+int(unix.SIGKILL), int(unix.SIGKILL)
-	case err != nil:
-		return Result{}, &SetupError{Op: "run step", Kind: ErrDied}
+	case reply.Err != nil:
+		return Result{}, reply.Err
 	}
 	if reply.Exec != ExecOK && s.Stderr != nil {
 		_, err := fmt.Fprintln(s.Stderr, reply.ExecText)
@@ -378,14 +352,14 @@ func (r *Runner) cancelWith(ctx context.Context, p *process) (stop func()) {
 			return
 		case <-ctx.Done():
 		}
-		_, _ = p.control.Write([]byte{orderTerm})
+		p.signal(unix.SIGTERM)
 		timer := time.NewTimer(r.cfg.KillDelay)
 		defer timer.Stop()
 		select {
 		case <-over:
-		case <-p.ended:
+		case <-p.over:
 		case <-timer.C:
-			_ = p.proc.Kill()
+			p.signal(unix.SIGKILL)
 		}
 	}()
 	return func() {
@@ -394,14 +368,10 @@ func (r *Runner) cancelWith(ctx context.Context, p *process) (stop func()) {
 	}
 }
 
-// after waits for the init, which has nothing more to do than to exit, in the background: the end of its namespaces takes as
-// long as the start of the next step.
+// after waits for what is left of a child, in the background: the end of its namespaces takes as long as the start of the next step.
 func (r *Runner) after(p *process) {
 	r.work.Go(func() {
-		timer := time.AfterFunc(exitTime, func() { _ = p.proc.Kill() })
-		<-p.ended
-		timer.Stop()
-		p.closeFiles()
+		p.dismiss()
 		r.report(p.group.destroy())
 	})
 }
@@ -418,41 +388,40 @@ func (r *Runner) report(err error) {
 	}
 }
 
-// frame makes the mounts of a step and the message that describes it. The descriptors are the caller's to close, also with an error.
-func (r *Runner) frame(s *Spec) (*stepFrame, []int, error) {
+// frame makes the mounts of a step. The descriptors are the caller's to close, also with an error.
+func (r *Runner) frame(s *Spec) (*stepFrame, error) {
 	f := &stepFrame{
-		Stdin: -1, Args: toBytes(s.Args), Env: toBytes(s.Env), SecretEnv: toBytes(s.SecretEnv),
-		Dir: []byte(s.Dir), User: []byte(s.User), Hostname: []byte(s.Hostname),
+		Root: -1, Stdin: -1, Args: s.Args, Env: s.Env, SecretEnv: s.SecretEnv, Dir: s.Dir, User: s.User, Hostname: s.Hostname,
 		ShmSize: s.ShmSize, Rlimits: s.Rlimits, ReadOnlyRoot: s.ReadOnlyRoot,
 	}
-	root, err := mountRoot(s, r.cfg.StubDir)
-	if err != nil {
-		return nil, nil, err
+	var err error
+	if f.Root, err = mountRoot(s, r.cfg.StubDir); err != nil {
+		return f, err
 	}
-	fds := []int{root}
+	f.FDs = []int{f.Root}
 	if f.Mounts, err = r.etcMounts(s); err != nil {
-		return nil, fds, err
+		return f, err
 	}
-	nodes, nodeFDs, err := deviceMounts(s.Devices)
+	nodes, fds, err := deviceMounts(s.Devices)
 	for i := range nodes {
-		nodes[i].FD = len(fds) + i
+		nodes[i].FD = fds[i]
 	}
-	fds, f.Mounts = append(fds, nodeFDs...), append(f.Mounts, nodes...)
+	f.FDs, f.Mounts = append(f.FDs, fds...), append(f.Mounts, nodes...)
 	if err != nil {
-		return nil, fds, err
+		return f, err
 	}
 	for i := range s.Mounts {
 		m, fd, err := wireOf(&s.Mounts[i])
 		if err != nil {
-			return nil, fds, setupError("prepare mount", s.Mounts[i].Target, err)
+			return f, setupError("prepare mount", s.Mounts[i].Target, err)
 		}
 		if fd >= 0 {
-			m.FD = len(fds)
-			fds = append(fds, fd)
+			m.FD = fd
+			f.FDs = append(f.FDs, fd)
 		}
 		f.Mounts = append(f.Mounts, m)
 	}
-	return f, fds, nil
+	return f, nil
 }
 
 // etcMounts are the files that the sandbox itself puts into /etc. A link in their place is covered, not followed.
@@ -462,7 +431,7 @@ func (r *Runner) etcMounts(s *Spec) ([]wireMount, error) {
 		hostname = defaultHostname
 	}
 	file := func(path string, data []byte) wireMount {
-		return wireMount{FD: -1, Target: []byte(path), IsFile: true, NoFollow: true, NoExec: true, Data: data, Mode: 0o644}
+		return wireMount{FD: -1, Target: path, IsFile: true, NoFollow: true, NoExec: true, Data: data, Mode: 0o644}
 	}
 	var mounts []wireMount
 	if !s.NoHosts {
@@ -484,7 +453,7 @@ func (r *Runner) etcMounts(s *Spec) ([]wireMount, error) {
 
 func wireOf(m *Mount) (wireMount, int, error) {
 	w := wireMount{
-		FD: -1, Target: []byte(m.Target), IsFile: m.Type == MountFile, ReadOnly: m.ReadOnly, NoExec: m.NoExec,
+		FD: -1, Target: m.Target, IsFile: m.Type == MountFile, ReadOnly: m.ReadOnly, NoExec: m.NoExec,
 		Data: m.Data, Mode: m.Mode, UID: m.UID, GID: m.GID, Size: m.Size,
 	}
 	if m.Type != MountBind {

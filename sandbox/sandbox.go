@@ -12,8 +12,6 @@ import (
 
 // Config is what all the steps of a build share.
 type Config struct {
-	// Executable is the binary that is executed again as the step's init: gobuild's own. It is opened once.
-	Executable string
 	// CgroupParent is the cgroup below which steps get theirs, as a path from the root of each hierarchy.
 	// Empty: below the cgroup that gobuild itself is in, and only steps with limits have one.
 	CgroupParent string
@@ -158,8 +156,7 @@ type Result struct {
 	ExitCode  int // 128+n when signal n ended it
 	Signal    int // 0: it exited by itself
 	OOMKilled bool
-	// PeakMemory in bytes is that of the cgroup where memory is limited, else that of the largest single process, where what
-	// the init had when it started the command (about 7 MiB) counts too.
+	// PeakMemory in bytes is that of the cgroup where memory is limited, else that of the largest single process.
 	PeakMemory         int64
 	CPUUser, CPUSystem time.Duration // of all the step's processes
 	Wall               time.Duration

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"unsafe"
 
 	bpf "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
@@ -285,22 +284,4 @@ func encodeFilter(program []netbpf.Instruction) ([]byte, error) {
 		}
 	}
 	return out.Bytes(), nil
-}
-
-// loadFilter installs a program on this thread. Without no_new_privs, which would break sudo, that needs CAP_SYS_ADMIN.
-func loadFilter(program []byte) error {
-	const size = int(unsafe.Sizeof(unix.SockFilter{}))
-	filter := make([]unix.SockFilter, len(program)/size)
-	if len(filter) == 0 {
-		return unix.EINVAL
-	}
-	if _, err := binary.Decode(program, binary.NativeEndian, filter); err != nil {
-		return unix.EINVAL
-	}
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
-	if e != 0 {
-		return e
-	}
-	return nil
 }

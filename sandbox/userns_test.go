@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +23,8 @@ func inNamespace(t *testing.T, tests ...string) {
 	if os.Getenv(asInNamespace) != "" {
 		t.Fatal("a test in the namespace starts another one")
 	}
+	runtime.LockOSThread() // the signal comes with the end of the thread that started the process
+	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^("+strings.Join(tests, "|")+")$", "-test.timeout=5m", "-test.v")
 	cmd.Env = append(os.Environ(), asInNamespace+"=1")
 	ids := []syscall.SysProcIDMap{{Size: 1 << 16}}

@@ -14,8 +14,7 @@ import (
 )
 
 func main() {
-	// First of all: a RUN re-executes this binary, and that child must become
-	// the sandbox before anything else costs it time or opens a descriptor.
+	// First of all: doctor executes this binary again, in namespaces that it tries.
 	if sandbox.IsChild(os.Args) {
 		sandbox.ChildMain()
 		return

@@ -1,0 +1,89 @@
+//go:build amd64 || arm64
+
+package sandbox
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The init of a step is a program of a few hundred bytes, written in assembly (program_*.s) and executed from memory. It knows no
+// policy: it makes the system calls that a script names, one after the other, and then serves as an init. See script.go for the form
+// of a script.
+//
+// It begins with a script at descriptor 4 and a socket at descriptor 3. Of a call that fails it tells the socket which one and why,
+// and exits. When it comes to the entry scriptFork, a child goes on with the script at another address, while the program itself
+// reaps all children, passes signals on to that one, and tells the socket how that one ended. It does not end by itself then: it is
+// killed, and its namespace with it.
+//
+// Nothing of gobuild's own memory is in such a process, and what it executes cannot be written to: it is sealed.
+
+// initProgram is never called: its bytes are what programText says.
+func initProgram()
+
+func programText() unsafe.Pointer
+
+const (
+	programBase = 0x400000
+	maxProgram  = 4096
+	programEnd  = "gobuild\x00"
+)
+
+// openProgram makes the executable.
+func openProgram() (*os.File, error) {
+	fd, err := unix.MemfdCreate(childName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate(childName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, setupError("make init", "", err)
+	}
+	f := os.NewFile(uintptr(fd), childName)
+	image, err := programImage()
+	if err == nil {
+		_, err = f.Write(image)
+	}
+	if err == nil {
+		err = unix.Fchmod(fd, 0o555)
+	}
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, setupError("make init", "", err)
+	}
+	return f, nil
+}
+
+// programImage puts the program's bytes into an ELF file with one segment.
+func programImage() ([]byte, error) {
+	text := unsafe.Slice((*byte)(programText()), maxProgram)
+	end := bytes.Index(text, []byte(programEnd))
+	if end < 0 {
+		return nil, errors.New("the end of the init's program is not where it should be")
+	}
+	const headers = 64 + 2*56 // sizes of Header64 and two Prog64
+	h := elf.Header64{
+		Type: uint16(elf.ET_EXEC), Machine: uint16(programMachine), Version: uint32(elf.EV_CURRENT), Entry: programBase + headers,
+		Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 2, Shentsize: 64,
+	}
+	copy(h.Ident[:], elf.ELFMAG)
+	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)
+	size := uint64(headers + end)
+	segments := []elf.Prog64{
+		{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: programBase, Paddr: programBase, Filesz: size, Memsz: size, Align: 0x1000},
+		{Type: uint32(elf.PT_GNU_STACK), Flags: uint32(elf.PF_R | elf.PF_W), Align: 16},
+	}
+	image, err := binary.Append(nil, binary.LittleEndian, &h)
+	if err == nil {
+		image, err = binary.Append(image, binary.LittleEndian, segments)
+	}
+	return append(image, text[:end]...), err
+}

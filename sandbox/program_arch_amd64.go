@@ -1,0 +1,5 @@
+package sandbox
+
+import "debug/elf"
+
+const programMachine = elf.EM_X86_64
