@@ -65,6 +65,7 @@ func (ln *lane) assemble(ctx context.Context) (image.Assembled, error) {
 	if err != nil {
 		return out, err
 	}
+	ln.leaks.config(out.ConfigBytes)
 	if _, err := ln.putBytes(out.ConfigBytes); err != nil {
 		return out, err
 	}

@@ -41,6 +41,7 @@ type build struct {
 
 	far    map[string]*remoteContext // named contexts that are fetched, by name
 	shared shares                    // of --cache-from and --cache-to
+	leaks  *leakWatch                // nil: no secret is looked for
 	lock   *lockFile                 // of --lock, and what names meant; nil for what only looks
 	rec    *recorder                 // of a Build, nil for what only looks
 	shell  debugger                  // of Options.Debug
@@ -152,6 +153,9 @@ func (bd *build) prepare(ctx context.Context) error {
 		return classify(err, CategoryEnvironment)
 	}
 	bd.lock.pins = bd.opt.pins
+	if bd.leaks, err = newLeakWatch(bd); err != nil {
+		return classify(usage{err}, CategoryUsage)
+	}
 	if err = bd.readInputs(ctx); err != nil {
 		return err
 	}

@@ -50,6 +50,7 @@ type Options struct {
 	Cutoff             bool // what follows a step that ran again and left the same files is taken from the cache
 	Jobs               int  // RUNs at once; 0: number of CPUs
 	Secrets            map[string]SecretSource
+	DenySecretLeak     bool              // a layer that holds a secret's value is an error, not a warning
 	SSH                map[string]string // id -> agent socket
 	Allow              []string          // entitlements
 	SourceDateEpoch    *time.Time

@@ -27,6 +27,9 @@ func (bd *build) deliver(ctx context.Context) (*Result, error) {
 			return nil, classify(fmt.Errorf("make image: %w", err), CategoryEnvironment)
 		}
 	}
+	if err := bd.tellLeaks(ctx); err != nil {
+		return nil, err
+	}
 	outputs := bd.opt.Outputs
 	if len(outputs) == 0 {
 		outputs = []Output{{Type: "image"}}
@@ -55,6 +58,7 @@ func (bd *build) deliver(ctx context.Context) (*Result, error) {
 		res.Warnings = append(res.Warnings, w.Message)
 	}
 	res.Provenance = bd.provenances()
+	res.Warnings = append(res.Warnings, bd.leaks.warnings()...)
 	res.Elapsed = bd.cfg.Now().Sub(bd.begun)
 	return res, nil
 }

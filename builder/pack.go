@@ -96,7 +96,7 @@ func (p *packer) start(l *fsLayer, below []*fsLayer) {
 			l.packing.rec, err = p.pack(p.ctx, l, below)
 			return err
 		})
-		if l.packing.err == nil {
+		if l.packing.err == nil && !p.bd.leaks.keeps(l.packing.rec.Desc.Digest) {
 			p.bd.early.offer(p.ctx, l.packing.rec.Desc)
 		}
 	})
@@ -194,9 +194,14 @@ func (p *packer) packTree(ctx context.Context, l *fsLayer, below []*fsLayer) (la
 	if err != nil {
 		return layerRecord{}, err
 	}
-	packed, err := layer.Pack(ctx, w, upper, lower, bd.form.packOptions())
+	opt := bd.form.packOptions()
+	keep := bd.leaks.watch(&opt)
+	packed, err := layer.Pack(ctx, w, upper, lower, opt)
 	if err != nil {
 		return layerRecord{}, errors.Join(fmt.Errorf("pack layer: %w", err), w.Abort())
+	}
+	if err := keep(packed.Digest); err != nil {
+		return layerRecord{}, errors.Join(err, w.Abort())
 	}
 	if err := bd.commitBlob(w, packed.Digest, packed.Size); err != nil {
 		return layerRecord{}, err

@@ -31,6 +31,7 @@ func (bd *build) squash(ctx context.Context, final state, kept int) (image.Layer
 	var rec layerRecord
 	if _, ok, err := bd.cache.Lookup(key, &rec); err == nil && ok {
 		if size, ok, err := bd.hasBlob(rec.Desc.Digest); err == nil && ok && size == rec.Desc.Size {
+			bd.leaks.suspect(suspect{what: "the squashed layer", desc: rec.Desc})
 			return image.Layer{Desc: rec.Desc, DiffID: rec.DiffID}, nil
 		}
 	}
@@ -61,14 +62,19 @@ func (bd *build) squash(ctx context.Context, final state, kept int) (image.Layer
 	}
 	opt := bd.form.packOptions()
 	opt.Replaces = true
+	keep := bd.leaks.watch(&opt)
 	packed, err := layer.Pack(ctx, w, upper, lower, opt)
 	if err != nil {
 		return image.Layer{}, errors.Join(fmt.Errorf("squash layers: %w", err), w.Abort())
+	}
+	if err := keep(packed.Digest); err != nil {
+		return image.Layer{}, errors.Join(err, w.Abort())
 	}
 	if err := bd.commitBlob(w, packed.Digest, packed.Size); err != nil {
 		return image.Layer{}, err
 	}
 	rec = layerRecord{Desc: ocispec.Descriptor{MediaType: packed.MediaType, Digest: packed.Digest, Size: packed.Size}, DiffID: packed.DiffID}
+	bd.leaks.suspect(suspect{what: "the squashed layer", desc: rec.Desc})
 	return image.Layer{Desc: rec.Desc, DiffID: rec.DiffID}, bd.cache.Put(key, "layer", rec)
 }
 

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"gobuild/internal/needles"
 )
 
 // Compression names how a layer blob is compressed. The values are the words
@@ -54,6 +56,10 @@ type PackOptions struct {
 	Replaces bool
 	// Limits bounds what is packed; zero fields are defaults.
 	Limits Limits
+	// Watch is looked for in names, link targets and contents while they are packed; nil: nothing is looked for. Found is told
+	// the name of the entry and of the needle, by several goroutines at once.
+	Watch *needles.Set
+	Found func(entry, needle string)
 }
 
 // Packed describes a layer blob.

@@ -317,6 +317,7 @@ func (b *batch) fill(opt PackOptions) error {
 		default:
 			b.out.data, err = appendHeader(b.out.data, e)
 		}
+		opt.watchName(e)
 		if err != nil {
 			return fmt.Errorf("%s: %w", e.name, err)
 		}
@@ -344,6 +345,7 @@ func (b *batch) fillFile(e *entry, opt PackOptions) error {
 	if err := checkSame(fd, e, int64(n)); err != nil {
 		return err
 	}
+	opt.watch(e, buf[start:start+n])
 	clear(buf[end:])
 	b.out.data = buf
 	return nil

@@ -20,6 +20,8 @@ func (b *blob) streamFile(bt *batch, opt PackOptions) error {
 		return err
 	}
 	b.put(bt.out)
+	opt.watchName(e)
+	look := opt.Watch.Stream(func(needle string) { opt.Found(e.name, needle) })
 	s := stretch{fd: fd, size: e.size}
 	if err := s.find(); err != nil {
 		return err
@@ -34,6 +36,7 @@ func (b *blob) streamFile(bt *batch, opt PackOptions) error {
 		if err := s.read(c.data); err != nil {
 			return err
 		}
+		_, _ = look.Write(c.data) // never fails
 		if s.at == e.size {
 			c.data = append(c.data, zeroBlock[:padding(e.size)]...)
 		}

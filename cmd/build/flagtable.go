@@ -130,6 +130,7 @@ func whatFlags() []flagSpec {
 		{name: "cache-to", kind: kindList, arg: "REF|type=...[,mode=max]", text: "put this build's steps there: those of the image, or with mode=max of all stages; type=inline: into the image itself"},
 		{name: "jobs", kind: kindString, arg: "N", text: "RUN steps at a time (default the number of CPUs)"},
 		{name: "secret", kind: kindList, arg: "id=ID[,src=FILE|env=VAR]", text: "secret for RUN --mount=type=secret"},
+		{name: "deny-secret-leak", kind: kindBool, text: "refuse an image of which a layer holds the value of a --secret, with status 5; without it that is a warning"},
 		{name: "ssh", kind: kindList, arg: "ID[=SOCKET]", text: "SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)"},
 		{name: "label", kind: kindList, arg: "KEY=VALUE", text: "label of the image"},
 		{name: "unsetlabel", kind: kindList, arg: "KEY", text: "label that the image does not have, though its base or the Dockerfile gives it one"},

@@ -84,7 +84,6 @@ func laterOwnFlags() []flagSpec {
 		laterBool("summary", "the summary is on standard error"),
 		laterString("emulator", "register a binfmt handler with the F flag"),
 		laterBool("watch", "run gobuild again"),
-		laterBool("deny-secret-leak", "nothing looks for secrets in layers"),
 	}
 }
 

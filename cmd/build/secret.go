@@ -24,6 +24,7 @@ func (a *app) fillSecrets(opt *builder.Options, f flags) error {
 		}
 		opt.Secrets[id] = source
 	}
+	opt.DenySecretLeak = f.is("deny-secret-leak")
 	return nil
 }
 
