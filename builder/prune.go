@@ -53,6 +53,9 @@ func (b *Builder) prune(ctx context.Context, opt PruneOptions) ([]Usage, error) 
 	if err != nil {
 		return nil, err
 	}
+	if _, err := b.annotate(ctx, c); err != nil {
+		return nil, err
+	}
 	keep := b.kept(c, opt)
 	total := int64(0)
 	for _, row := range c.rows {

@@ -30,8 +30,14 @@ type Usage struct {
 	ID          string    `json:"id"`
 	Size        int64     `json:"size"` // bytes on disk
 	Reclaimable bool      `json:"reclaimable"`
+	Shared      bool      `json:"shared"`  // several projects or several named images need it
+	InUse       bool      `json:"inUse"`   // a build that goes on relies on it
+	Mutable     bool      `json:"mutable"` // it changes in place
+	Uses        int       `json:"uses"`    // builds of the history that need it
 	LastUsed    time.Time `json:"lastUsed"`
 	Description string    `json:"description,omitempty"`
+	Projects    []string  `json:"projects,omitempty"` // whose builds need it: Dockerfile and folder
+	Images      []string  `json:"images,omitempty"`   // by name, that need it
 }
 
 // The types of Usage (FEATURES I17).
@@ -76,12 +82,15 @@ type refUse struct {
 
 // DiskUsage lists what the state directory holds, as far as the filter takes it.
 func (b *Builder) DiskUsage(ctx context.Context, filter UsageFilter) ([]Usage, error) {
-	c, err := b.inventory(ctx, sizesExact)
+	c, _, err := b.usageFor(ctx, filter)
 	if err != nil {
-		return nil, classify(fmt.Errorf("look through the state directory: %w", err), CategoryEnvironment)
+		return nil, classifyUsage(err)
 	}
-	now := b.cfg.Now()
-	return slices.DeleteFunc(c.rows, func(row Usage) bool { return !filter.takes(row, now) }), nil
+	return c.rows, nil
+}
+
+func classifyUsage(err error) error {
+	return classify(fmt.Errorf("look through the state directory: %w", err), CategoryEnvironment)
 }
 
 // sizing says how the sizes of layers are found out.

@@ -14,7 +14,7 @@ type UsageFilter []func(row Usage, now time.Time) bool
 const maxUsageTerms = 100
 
 // ParseUsageFilter reads the values of --filter. Each has terms between commas: id, type or description with =, != or ~= (a regular
-// expression), unused-for=DURATION, until=DURATION, and mutable or mutable=false.
+// expression), unused-for=DURATION, until=DURATION, and mutable, inuse, shared or private, each also with =true or =false.
 func ParseUsageFilter(list []string) (UsageFilter, error) {
 	var f UsageFilter
 	for _, value := range list {
@@ -40,8 +40,9 @@ func usageTerm(term string) (func(Usage, time.Time) bool, error) {
 			return nil, fmt.Errorf("%q: want %s=DURATION, like %s=24h", term, name, name)
 		}
 		return func(row Usage, now time.Time) bool { return now.Sub(row.LastUsed) >= d }, nil
-	case name == "mutable" && (op == "" || op == "=" && (value == "true" || value == "false")):
-		return func(row Usage, _ time.Time) bool { return row.mutable() == (value != "false") }, nil
+	case usageStates[name] != nil && (op == "" || op == "=" && (value == "true" || value == "false")):
+		is := usageStates[name]
+		return func(row Usage, _ time.Time) bool { return is(row) == (value != "false") }, nil
 	case (name == "id" || name == "type" || name == "description") && op != "":
 		same, err := usageText(op, value)
 		if err != nil {
@@ -52,6 +53,14 @@ func usageTerm(term string) (func(Usage, time.Time) bool, error) {
 		}, nil
 	}
 	return nil, fmt.Errorf("%q is not a filter", term)
+}
+
+// usageStates are the terms that hold or do not.
+var usageStates = map[string]func(Usage) bool{
+	"mutable": Usage.mutable,
+	"inuse":   func(u Usage) bool { return u.InUse },
+	"shared":  func(u Usage) bool { return u.Shared },
+	"private": func(u Usage) bool { return !u.Shared },
 }
 
 // cutTerm finds the first operator; a term without one is a name.

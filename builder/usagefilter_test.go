@@ -14,7 +14,7 @@ func TestI17_AFilterTakesWhatAllTermsHoldOf(t *testing.T) {
 		want   bool
 	}{
 		{"id=ab1", true}, {"id==ab1", true}, {"id=ab", false}, {"id~=^ab", true}, {"id!=ab1", false}, {"id!=x", true},
-		{"type=exec.cachemount", true}, {"type=image", false}, {"description~=target=/go$", true}, {"mutable", true}, {"mutable=false", false},
+		{"type=exec.cachemount", true}, {"type=image", false}, {"description~=target=/go$", true}, {"mutable", true}, {"mutable=false", false}, {"inuse", false}, {"shared=true", false}, {"private", true}, {"private=false", false},
 		{"unused-for=1h", true}, {"until=2h", true}, {"until=3h", false}, {"id=ab1,mutable", true}, {"id=ab1,type=image", false},
 	} {
 		f, err := ParseUsageFilter([]string{c.filter})
@@ -22,7 +22,7 @@ func TestI17_AFilterTakesWhatAllTermsHoldOf(t *testing.T) {
 			t.Errorf("%s: not %v, or %v", c.filter, c.want, err)
 		}
 	}
-	for _, bad := range []string{"", "shared", "id", "mutable=perhaps", "until", "until=soon", "until=-1h", "until!=1h", "id~=(", "size=1"} {
+	for _, bad := range []string{"", "sharing", "id", "shared!=true", "inuse=1", "mutable=perhaps", "until", "until=soon", "until=-1h", "until!=1h", "id~=(", "size=1"} {
 		if _, err := ParseUsageFilter([]string{bad}); err == nil {
 			t.Errorf("%q is taken for a filter", bad)
 		}

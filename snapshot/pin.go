@@ -36,6 +36,19 @@ func (p *Pins) Has(id ID) (bool, error) {
 	return p.s.Has(id), nil
 }
 
+// Pinned says of each layer whether somebody has pinned it at this moment.
+func (s *Store) Pinned(ids ...ID) ([]bool, error) {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = string(id)
+	}
+	held, err := bytelock.Held(s.pinsPath(), names...)
+	if err != nil {
+		return nil, fmt.Errorf("look for pinned layers: %w", err)
+	}
+	return held, nil
+}
+
 // Close lets all go.
 func (p *Pins) Close() error { return p.set.Close() }
 

@@ -48,6 +48,19 @@ func (p *Pins) Has(d digest.Digest) (size int64, ok bool, err error) {
 	return size, ok, nil
 }
 
+// Pinned says of each blob whether somebody has pinned it at this moment.
+func (s *Store) Pinned(list ...digest.Digest) ([]bool, error) {
+	names := make([]string, len(list))
+	for i, d := range list {
+		names[i] = d.String()
+	}
+	held, err := bytelock.Held(filepath.Join(s.dir, pinsName), names...)
+	if err != nil {
+		return nil, fmt.Errorf("look for pinned blobs: %w", err)
+	}
+	return held, nil
+}
+
 // Close lets all go.
 func (p *Pins) Close() error { return p.set.Close() }
 

@@ -32,6 +32,10 @@ const (
 	maxRetries   = 100
 	maxRetryWait = 10 * time.Minute
 
+	// maxTemplate bounds a --format that is a template, maxTemplateRow what it may print of one entry.
+	maxTemplate    = 64 << 10
+	maxTemplateRow = 1 << 20
+
 	// maxSecret is BuildKit's bound on the value of a secret (FEATURES M8).
 	maxSecret = 500 << 10
 

@@ -12,39 +12,13 @@ import (
 	"gobuild/builder"
 )
 
-func duCommand() command {
-	return command{
-		name: "du", group: "State", short: "Show what the state directory holds",
-		flags: func() []flagSpec { return []flagSpec{formatFlag(), usageFilterFlag()} },
-		run: func(a *app, ctx context.Context, args []string) error {
-			if err := errors.Join(noArgs("du", args), checkFormat(a.flags.str("format"), "table", "json")); err != nil {
-				return err
-			}
-			filter, err := usageFilter(a.flags)
-			if err != nil {
-				return err
-			}
-			var list []builder.Usage
-			err = a.withBuilder(func(b *builder.Builder) (err error) {
-				list, err = b.DiskUsage(ctx, filter)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			return a.usage(list, "Total")
-		},
-		rights: always(rightsLayers),
-	}
-}
-
 func pruneCommand() command {
 	return command{
 		name: "prune", group: "State", short: "Remove what no image needs",
 		long: "Remove cache entries, snapshots and blobs that no name holds. Nothing is asked; --dry-run shows what would go.",
 		flags: func() []flagSpec {
 			return []flagSpec{
-				formatFlag(),
+				{name: "format", kind: kindString, arg: "FORMAT", text: "table, json or a Go template for each entry"},
 				{name: "all", short: "a", kind: kindBool, text: "cache mounts too, and everything that no name holds"},
 				{name: "unused-for", kind: kindString, arg: "DURATION", text: "only what was not used for that long, e.g. 24h"},
 				usageFilterFlag(),
@@ -61,7 +35,14 @@ func pruneCommand() command {
 }
 
 func (a *app) prune(ctx context.Context, args []string) error {
-	if err := errors.Join(noArgs("prune", args), checkFormat(a.flags.str("format"), "table", "json")); err != nil {
+	row, err := rowTemplate(a.flags.str("format"))
+	if err != nil {
+		return err
+	}
+	if row == nil {
+		err = checkFormat(a.flags.str("format"), "table", "json")
+	}
+	if err = errors.Join(noArgs("prune", args), err); err != nil {
 		return err
 	}
 	opt, err := pruneOptions(a.flags)
@@ -73,13 +54,11 @@ func (a *app) prune(ctx context.Context, args []string) error {
 		list, err = b.Prune(ctx, opt)
 		return err
 	})
-	if err != nil {
-		return err
-	}
+	total := "Freed"
 	if opt.DryRun {
-		return a.usage(list, "Would free")
+		total = "Would free"
 	}
-	return a.usage(list, "Freed")
+	return showRows(a, row, list, err, func() error { return a.usage(list, total) })
 }
 
 func pruneOptions(f flags) (builder.PruneOptions, error) {
@@ -116,46 +95,6 @@ func pruneOptions(f flags) (builder.PruneOptions, error) {
 		}
 	}
 	return opt, nil
-}
-
-func usageFilterFlag() flagSpec {
-	return flagSpec{name: "filter", kind: kindList, arg: "FILTER", text: "id, type or description with =, != or ~=, unused-for=DURATION, until=DURATION, mutable; all must hold"}
-}
-
-func usageFilter(f flags) (builder.UsageFilter, error) {
-	filter, err := builder.ParseUsageFilter(f.list("filter"))
-	if err != nil {
-		return nil, hint(usagef("--filter: %w", err), "use id, type or description with =, != or ~=, unused-for=DURATION, until=DURATION or mutable")
-	}
-	return filter, nil
-}
-
-// usage lists what du or prune found, with the sum.
-func (a *app) usage(list []builder.Usage, total string) error {
-	if a.flags.str("format") == "json" {
-		return a.printJSON(append([]builder.Usage{}, list...))
-	}
-	var sum, reclaimable int64
-	var rows [][]string
-	for _, u := range list {
-		sum += u.Size
-		can := "no"
-		if u.Reclaimable {
-			can = "yes"
-			reclaimable += u.Size
-		}
-		rows = append(rows, []string{shortDigest(u.ID, false), u.Type, units.HumanSizeWithPrecision(float64(u.Size), 3), can, ago(u.LastUsed), u.Description})
-	}
-	if len(rows) > 0 {
-		if err := a.table([]string{"ID", "TYPE", "SIZE", "RECLAIMABLE", "LAST USED", "DESCRIPTION"}, rows); err != nil {
-			return err
-		}
-	}
-	line := total + ": " + units.HumanSizeWithPrecision(float64(sum), 3)
-	if total == "Total" {
-		line += ", reclaimable " + units.HumanSizeWithPrecision(float64(reclaimable), 3)
-	}
-	return a.print(line)
 }
 
 func runCommand() command {

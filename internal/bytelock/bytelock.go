@@ -90,8 +90,7 @@ func openFile(path string) (*os.File, error) {
 
 // lock waits for a writer (Exclude), which holds its lock for a moment, and never for a reader.
 func lock(f *os.File, name string, kind int16) error {
-	sum := sha256.Sum256([]byte(name))
-	lk := unix.Flock_t{Type: kind, Start: int64(binary.BigEndian.Uint64(sum[:8]) >> 2), Len: 1}
+	lk := flockOf(name, kind)
 	cmd := unix.F_OFD_SETLK
 	if kind == unix.F_RDLCK {
 		cmd = unix.F_OFD_SETLKW
@@ -106,4 +105,38 @@ func lock(f *os.File, name string, kind int16) error {
 			return err
 		}
 	}
+}
+
+// Held says of each name whether somebody holds or excludes it at this moment. Nothing is locked for that.
+func Held(path string, names ...string) ([]bool, error) {
+	held := make([]bool, len(names))
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return held, nil // nobody ever held any
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close() // nothing is written through it
+	for i, name := range names {
+		lk := flockOf(name, unix.F_WRLCK)
+		for {
+			err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil {
+				return nil, &fs.PathError{Op: "ask for locks of", Path: path, Err: err}
+			}
+			break
+		}
+		held[i] = lk.Type != unix.F_UNLCK
+	}
+	return held, nil
+}
+
+func flockOf(name string, kind int16) unix.Flock_t {
+	sum := sha256.Sum256([]byte(name))
+	return unix.Flock_t{Type: kind, Start: int64(binary.BigEndian.Uint64(sum[:8]) >> 2), Len: 1}
 }

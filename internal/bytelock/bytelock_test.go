@@ -64,3 +64,31 @@ func TestHoldWaitsForAnExclusionToEnd(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestHeldTakesNothing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "pins")
+	if got, err := Held(path, "x"); err != nil || len(got) != 1 || got[0] {
+		t.Fatalf("without a file: %v, %v", got, err)
+	}
+	s := Open(path)
+	if err := s.Hold("x", "y"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, err := Held(path, "x", "z", "y"); err != nil || fmt.Sprint(got) != "[true false true]" {
+			t.Errorf("%v, %v", got, err)
+		}
+	}
+	release, err := Exclude(path, "z") // asking has locked nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Held(path, "x", "z"); err != nil || fmt.Sprint(got) != "[false true]" {
+		t.Errorf("%v, %v", got, err)
+	}
+}

@@ -9,4 +9,5 @@
 //	err := held.Hold(name)                       // whoever wants to remove the thing of that name is told so
 //
 //	release, err := bytelock.Exclude(path, name) // ErrHeld while somebody holds it
+//	held, err := bytelock.Held(path, names...)   // which somebody holds, without taking any
 package bytelock
