@@ -116,7 +116,7 @@ func (bd *build) checkPlan(ctx context.Context) (*stages.Plan, error) {
 // readPlan makes a plan that is to be read, not run: base images may stay unknown.
 // without says what they are missed for.
 func (bd *build) readPlan(ctx context.Context, file *stages.File, opt *stages.Options, known map[stages.BaseRef]stages.Base, without string) (*stages.Plan, error) {
-	opt.Allow = []string{"network.host", "security.insecure", "device"} // whether they are granted is a matter of the build
+	opt.Allow = []string{"network.host", "security.insecure", "device", "onbuild.secret", "onbuild.ssh"} // whether they are granted is a matter of the build
 	for {
 		plan, missing, err := file.Plan(*opt, known)
 		if err != nil || plan != nil {

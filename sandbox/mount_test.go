@@ -144,8 +144,7 @@ func TestHostileH80_Stubs(t *testing.T) {
 	old := time.Unix(1000000000, 0)
 	mustMkdir(t, filepath.Join(f.lower, "dir"))
 	must(t, os.Chtimes(filepath.Join(f.lower, "dir"), old, old))
-	canary := newDir(t, f.dir)
-	must(t, os.WriteFile(filepath.Join(canary, "c"), nil, 0o644))
+	canary := f.guard(t).Dir
 	for _, c := range []struct {
 		name, target, script, left string
 		changed                    bool // the time of /dir
@@ -170,9 +169,6 @@ func TestHostileH80_Stubs(t *testing.T) {
 			must(t, err)
 			if st.ModTime().Equal(old) == c.changed {
 				t.Errorf("time of the parent is %v", st.ModTime())
-			}
-			if _, err := os.Lstat(filepath.Join(canary, "c")); err != nil {
-				t.Error(err)
 			}
 		})
 	}

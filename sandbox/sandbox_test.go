@@ -145,6 +145,7 @@ func TestG3_WorkingDirectory(t *testing.T) {
 func TestHostileH71_WorkDirOverDescriptors(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})
+	f.guard(t)
 	for fd := range 41 {
 		s := f.spec(t, "pwd")
 		s.Dir = fmt.Sprintf("/proc/self/fd/%d", fd)
@@ -293,7 +294,7 @@ func TestG9_ShmSize(t *testing.T) {
 func TestHostileH36_HostileRoot(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})
-	outside := t.TempDir()
+	outside := f.guard(t).Dir
 	for _, name := range []string{"proc", "sys", "dev"} {
 		for kind, place := range map[string]func(string) error{
 			"a link out": func(p string) error { return os.Symlink(outside, p) },
@@ -311,9 +312,6 @@ func TestHostileH36_HostileRoot(t *testing.T) {
 	must(t, os.Symlink(outside, filepath.Join(s.Upper, "etc")))
 	if out, err := f.run(t, s); err == nil && !strings.HasPrefix(out, "2") {
 		t.Errorf("/etc is a link: %q", out)
-	}
-	if left, _ := os.ReadDir(outside); len(left) > 0 {
-		t.Errorf("made outside of the root: %v", left)
 	}
 }
 

@@ -47,6 +47,9 @@ func (s *state) runStep(c *command, cmd *instructions.RunCommand) error {
 	if err := s.privileges(r, cmd); err != nil {
 		return err
 	}
+	if err := s.credentialsOfTrigger(r, c.onBuild); err != nil {
+		return err
+	}
 	r.Env = s.runEnv()
 	shown := r.Args
 	if len(r.Files) > 0 {
@@ -166,6 +169,23 @@ func (s *state) privileges(r *Run, cmd *instructions.RunCommand) error {
 		r.Devices = append(r.Devices, Device{Name: d.Name, Required: d.Required})
 		if !s.planner.file.labs {
 			s.planner.notice(NoticeLabsFeature, "RUN --device is a feature of docker/dockerfile:labs", span(cmd.Location()))
+		}
+	}
+	return nil
+}
+
+// credentialsOfTrigger refuses secrets and agents to a RUN that the base image brought: the user gave them to this Dockerfile, and
+// may not know what the image does. Triggers of a stage are this Dockerfile's own.
+func (s *state) credentialsOfTrigger(r *Run, onBuild string) error {
+	if onBuild == "" || s.out.Base.Kind == SourceStage {
+		return nil
+	}
+	for _, m := range r.Mounts {
+		if m.Type != MountSecret && m.Type != MountSSH {
+			continue
+		}
+		if need := "onbuild." + string(m.Type); !slices.Contains(s.planner.opt.Allow, need) {
+			return withHint(fmt.Errorf("--mount=type=%s in a trigger of the base image is %w", m.Type, ErrNotAllowed), "if the image is to have it, build with --allow "+need)
 		}
 	}
 	return nil

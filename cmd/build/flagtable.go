@@ -180,7 +180,7 @@ func resultFlags() []flagSpec {
 // runFlags shape and limit the RUN steps, and the process of gobuild run.
 func runFlags() []flagSpec {
 	return []flagSpec{
-		{name: "allow", kind: kindList, arg: "ENTITLEMENT", text: "let steps have more: network.host, security.insecure, device or device=NAME"},
+		{name: "allow", kind: kindList, arg: "ENTITLEMENT", text: "let steps have more: network.host, security.insecure, device or device=NAME; onbuild.secret, onbuild.ssh: triggers of base images may use them"},
 		{name: "network", kind: kindString, arg: "MODE", text: "network of RUN steps: default, bridge, host, none, container:PID or ns:PATH", decide: networkVerdict},
 		{name: "network-strict", kind: kindBool, text: "fail rather than fall back to the host's network"},
 		{name: "http-proxy", kind: kindBool, text: "give RUN steps the proxy variables of the environment"},

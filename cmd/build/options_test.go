@@ -269,13 +269,13 @@ func TestC12_NamedContexts(t *testing.T) {
 
 func TestN2_Allow(t *testing.T) {
 	t.Parallel()
-	opt, err := options(t, nil, "--allow", "network.host,security.insecure", "--allow", "device=/dev/kvm", "--allow=device,fs.read=/a,fs.write=/b,fs=*,ssh")
-	if want := []string{"network.host", "security.insecure", "device=/dev/kvm", "device"}; err != nil || !slices.Equal(opt.Allow, want) {
+	opt, err := options(t, nil, "--allow", "network.host,security.insecure", "--allow", "device=/dev/kvm", "--allow=device,fs.read=/a,fs.write=/b,fs=*,ssh,onbuild.secret,onbuild.ssh")
+	if want := []string{"network.host", "security.insecure", "device=/dev/kvm", "device", "onbuild.secret", "onbuild.ssh"}; err != nil || !slices.Equal(opt.Allow, want) {
 		t.Fatalf("%q, %v", opt.Allow, err)
 	}
 	for arg, text := range map[string]string{
 		"network.hots": "did you mean network.host", "device=": "want device=NAME", "fs.read": "want fs.read=NAME", "everything": "entitlements are network.host",
-		"security.insecure=yes": "has no value", "devices=x": "did you mean device",
+		"security.insecure=yes": "has no value", "onbuild.ssh=x": "has no value", "onbuild.secrets": "did you mean onbuild.secret", "devices=x": "did you mean device",
 	} {
 		_, err := options(t, nil, "--allow", arg)
 		wantUsage(t, err, text)

@@ -15,19 +15,21 @@ const (
 	allowNetwork  = "network.host"
 	allowInsecure = "security.insecure"
 	allowDevice   = "device"
+	allowSecret   = "onbuild.secret" // triggers of a base image may have them (HOSTILE H-67)
+	allowSSH      = "onbuild.ssh"
 )
 
 // fillAllow reads what the user lets the Dockerfile have.
 func (a *app) fillAllow(opt *builder.Options, f flags) error {
-	known := []string{allowNetwork, allowInsecure, allowDevice, "fs.read", "fs.write", "fs", "ssh"}
+	known := []string{allowNetwork, allowInsecure, allowDevice, "fs.read", "fs.write", "fs", "ssh", allowSecret, allowSSH}
 	for _, e := range allowed(f) {
 		name, value, valued := strings.Cut(e, "=")
 		switch {
-		case e == allowNetwork, e == allowInsecure, e == allowDevice, name == allowDevice && value != "":
+		case e == allowNetwork, e == allowInsecure, e == allowDevice, e == allowSecret, e == allowSSH, name == allowDevice && value != "":
 			opt.Allow = append(opt.Allow, e)
 		case e == "ssh", valued && value != "" && slices.Contains(known[3:6], name):
 			a.printer.Notice("--allow=" + e + " has no effect: what the command line names may be used")
-		case slices.Contains(known[:2], name):
+		case slices.Contains(known[:2], name), slices.Contains(known[7:], name):
 			return usagef("--allow=%s: %s has no value", e, name)
 		case slices.Contains(known[2:6], name):
 			return usagef("--allow=%s: want %s=NAME", e, name)
@@ -36,7 +38,7 @@ func (a *app) fillAllow(opt *builder.Options, f flags) error {
 			if near := nearest(name, known); near != "" {
 				return hint(err, "did you mean "+near+"?")
 			}
-			return hint(err, "the entitlements are "+strings.Join(known[:3], ", ")+", "+strings.Join(known[3:5], " and "))
+			return hint(err, "the entitlements are "+strings.Join(known[:3], ", ")+", "+strings.Join(known[7:], ", ")+", "+strings.Join(known[3:5], " and "))
 		}
 	}
 	return nil
