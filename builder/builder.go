@@ -60,6 +60,7 @@ type Builder struct {
 	builds    *history.Store
 	holds     holds
 	ceiling   *ceiling
+	clocks    stepClocks
 
 	mu      sync.Mutex
 	runner  *sandbox.Runner // started by the first RUN that misses

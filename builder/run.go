@@ -112,7 +112,7 @@ func (sr *stageRun) withStepTimeout(ctx context.Context) (context.Context, conte
 	if sr.opt.Run.StepTimeout <= 0 {
 		return ctx, func() {}
 	}
-	return context.WithTimeoutCause(ctx, sr.opt.Run.StepTimeout, errStepTimeout)
+	return sr.clocks.within(ctx, sr.opt.Run.StepTimeout, errStepTimeout)
 }
 
 func (sr *stageRun) timeoutError(step *stages.Step, log *stepLog) error {

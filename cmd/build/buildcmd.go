@@ -109,7 +109,9 @@ func (a *app) buildAndLoad(ctx context.Context, opt builder.Options, load *loade
 	if err != nil {
 		return nil, err
 	}
+	end := suspendable(b, a.printer)
 	res, err := b.Build(ctx, opt)
+	end()
 	if load != nil {
 		err = errors.Join(err, load.finish(err))
 	}

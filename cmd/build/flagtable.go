@@ -212,7 +212,7 @@ func runFlags() []flagSpec {
 		{name: "device-write-iops", kind: kindList, arg: "DEVICE:N", text: "writes to a block device in a second"},
 		{name: "resource", kind: kindList, arg: "KEY=VALUE,...", text: "the limits above in one flag, e.g. memory=2g,cpu-quota=50000"},
 		{name: "cgroup-parent", kind: kindString, arg: "PATH", text: "control group to run steps below, a path or NAME.slice"},
-		{name: "step-timeout", kind: kindString, arg: "DURATION", text: "end a RUN step that takes longer, e.g. 10m: TERM, and KILL after 10s"},
+		{name: "step-timeout", kind: kindString, arg: "DURATION", text: "end a RUN step that takes longer, e.g. 10m: TERM, and KILL after 10s; time that it is stopped by ^Z does not count"},
 		{name: "best-effort-limits", kind: kindBool, text: "only say so when a limit cannot be set"},
 	}
 }

@@ -23,6 +23,7 @@ func (a *app) withBuilder(do func(*builder.Builder) error) error {
 	if err != nil {
 		return err
 	}
+	defer suspendable(b, a.printer)()
 	return errors.Join(do(b), b.Close())
 }
 

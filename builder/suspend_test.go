@@ -1,0 +1,47 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What a command is stopped does not count for its time.
+func TestG15G21_AStoppedStepHasNoClock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var c stepClocks
+		late := errors.New("late")
+		ctx, cancel := c.within(t.Context(), 10*time.Second, late)
+		defer cancel()
+		for range 2 {
+			time.Sleep(3 * time.Second)
+			c.pause()
+			time.Sleep(time.Hour)
+			during, over := c.within(t.Context(), time.Second, late) // begins while all are stopped
+			time.Sleep(time.Hour)
+			if ctx.Err() != nil || during.Err() != nil {
+				t.Fatal("it ended while it was stopped")
+			}
+			c.resume()
+			time.Sleep(999 * time.Millisecond)
+			if synctest.Wait(); during.Err() != nil {
+				t.Error("too early")
+			}
+			over()
+		}
+		time.Sleep(2 * time.Second) // 3 + 0.999 + 3 + 0.999 + 2 s
+		if synctest.Wait(); ctx.Err() != nil {
+			t.Error("before its time")
+		}
+		time.Sleep(3 * time.Millisecond)
+		if synctest.Wait(); !errors.Is(context.Cause(ctx), late) {
+			t.Errorf("after its time: %v", context.Cause(ctx))
+		}
+		if len(c.running) != 1 {
+			t.Errorf("%d clocks are kept", len(c.running))
+		}
+	})
+}
