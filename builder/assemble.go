@@ -132,24 +132,35 @@ func (bd *build) forceCompression(ctx context.Context, l *image.Layer) error {
 	if !bd.form.force {
 		return nil
 	}
-	in, err := bd.store.OpenVerified(ctx, l.Desc.Digest)
+	var err error
+	l.Desc, err = bd.recompress(ctx, l.Desc, bd.form)
+	return err
+}
+
+// recompress makes a blob of another compression from a layer in the store.
+func (bd *build) recompress(ctx context.Context, desc ocispec.Descriptor, form layerForm) (ocispec.Descriptor, error) {
+	written, err := bd.reserve(ctx, desc.Size, "")
 	if err != nil {
-		return err
+		return desc, err
+	}
+	defer written()
+	in, err := bd.store.OpenVerified(ctx, desc.Digest)
+	if err != nil {
+		return desc, err
 	}
 	defer in.Close()
 	out, err := bd.store.Writer()
 	if err != nil {
-		return err
+		return desc, err
 	}
-	packed, err := layer.Recompress(ctx, out, in, layer.PackOptions{Compression: bd.form.compression, Level: bd.form.level})
+	packed, err := layer.Recompress(ctx, out, in, layer.PackOptions{Compression: form.compression, Level: form.level})
 	if err != nil {
-		return errors.Join(fmt.Errorf("compress layer %s anew: %w", l.Desc.Digest, err), out.Abort())
+		return desc, errors.Join(fmt.Errorf("compress layer %s anew: %w", desc.Digest, err), out.Abort())
 	}
 	if err := bd.commitBlob(out, packed.Digest, packed.Size); err != nil {
-		return err
+		return desc, err
 	}
-	l.Desc = ocispec.Descriptor{MediaType: packed.MediaType, Digest: packed.Digest, Size: packed.Size}
-	return nil
+	return ocispec.Descriptor{MediaType: packed.MediaType, Digest: packed.Digest, Size: packed.Size}, nil
 }
 
 // history is the base's, then that of each stage from the bottom up, with times (FEATURES H4, H14).

@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"gobuild/cache"
 	"gobuild/image"
 	"gobuild/internal/filelock"
 	"gobuild/registry"
@@ -25,7 +27,7 @@ const maxShareTries = 8
 // has none, nor a way to replace a tag only if it still is what was read. So all goes there by digest first; the tag is moved if
 // nobody else has moved it since it was read, and looked at once more; who was overtaken begins again with what is there now.
 func (bd *build) exportShare(ctx context.Context, to CacheShare) error {
-	own, err := bd.ownIndex(ctx, to.Max)
+	own, err := bd.ownIndex(ctx, to)
 	if err != nil {
 		return err
 	}
@@ -49,6 +51,11 @@ func (bd *build) exportToFolder(ctx context.Context, to CacheShare, own shareInd
 	if err := os.MkdirAll(to.Dir, 0o755); err != nil {
 		return err
 	}
+	if to.Mounts {
+		if own.Mounts, err = bd.packMounts(ctx); err != nil {
+			return err
+		}
+	}
 	lock, err := filelock.Lock(ctx, filepath.Join(to.Dir, ".cache.lock"), filelock.Exclusive, bd.waiting("writing to the cache "+to.Dir))
 	if err != nil {
 		return err
@@ -56,7 +63,7 @@ func (bd *build) exportToFolder(ctx context.Context, to CacheShare, own shareInd
 	defer func() { err = errors.Join(err, lock.Remove()) }()
 	merged, blobs := own, fetcher(nil)
 	// A cache that is not there yet, or not ours, is begun anew.
-	if old, from, err := bd.readShare(ctx, to); err == nil {
+	if old, from, err := bd.readShare(ctx, to); err == nil && !to.Reset {
 		merged, blobs = own.merge(old), from
 	}
 	desc, _, m, err := bd.putShare(merged)
@@ -73,6 +80,33 @@ func (bd *build) exportToFolder(ctx context.Context, to CacheShare, own shareInd
 		}
 	}
 	return image.WriteLayout(ctx, to.Dir, bd.store, desc, []string{"cache:" + cmp.Or(to.Tag, "latest")}, nil)
+}
+
+// repack gives a step that is to be shared the compression that the cache asks for. One that came from another cache keeps its
+// own, unless force says otherwise; a layer that was compressed so before is found by its record.
+func (bd *build) repack(ctx context.Context, l *fsLayer, step *sharedStep, form layerForm, force bool) error {
+	if step.Form == form.text() || l.packing == nil && !force {
+		return nil
+	}
+	key := cache.NewKey("layer").Add("blob", step.Layer.Desc.Digest.String()).Add("compression", string(form.compression), strconv.Itoa(form.level)).Key()
+	var rec layerRecord
+	if _, ok, err := bd.cache.Lookup(key, &rec); err == nil && ok {
+		if size, ok, err := bd.hasBlob(rec.Desc.Digest); err == nil && ok && size == rec.Desc.Size {
+			step.Layer, step.Form = rec, form.text()
+			return nil
+		}
+	}
+	if l.packing == nil {
+		if err := bd.ensureBlob(ctx, l); err != nil {
+			return err
+		}
+	}
+	desc, err := bd.recompress(ctx, step.Layer.Desc, form)
+	if err != nil {
+		return err
+	}
+	step.Layer, step.Form = layerRecord{Desc: desc, DiffID: step.Layer.DiffID}, form.text()
+	return bd.cache.Put(key, "layer", step.Layer)
 }
 
 // importBlob takes a layer over that another build has exported.
@@ -165,6 +199,12 @@ func (idx shareIndex) merge(old shareIndex) shareIndex {
 	for _, s := range old.Steps {
 		if !have[s.Key] && len(idx.Steps) < maxShared {
 			idx.Steps = append(idx.Steps, s)
+		}
+	}
+	for _, m := range old.Mounts {
+		same := func(o sharedMount) bool { return o.Mount.name() == m.Mount.name() }
+		if !slices.ContainsFunc(idx.Mounts, same) && len(idx.Mounts) < maxSharedMounts {
+			idx.Mounts = append(slices.Clip(idx.Mounts), m)
 		}
 	}
 	for _, r := range old.Contents {

@@ -26,6 +26,22 @@ type CacheShare struct {
 	Tag         string // in a layout; "" is latest
 	Max         bool   // cache-to: the steps of all stages, not only those of the image
 	IgnoreError bool   // cache-to: a failed export is a notice
+	Insecure    bool   // its registry may be spoken to over plain HTTP; the command line puts it into Config
+	Mounts      bool   // of a folder: cache mounts too
+	Reset       bool   // cache-to a layout: what is there under the tag is not taken over
+
+	// cache-to: how layers are compressed there; "" is as in the image.
+	Compression string
+	Level       string // "" is the compression's default
+	Force       bool   // also layers that came from another cache
+}
+
+// form is how layers are packed there, where the image's are packed as image says.
+func (c CacheShare) form(image layerForm) (layerForm, error) {
+	if c.Compression == "" && c.Level == "" {
+		return image, nil
+	}
+	return image.compressed(cmp.Or(c.Compression, string(image.compression), "gzip"), c.Level)
 }
 
 func (c CacheShare) String() string { return cmp.Or(c.Ref, c.Dir, c.Type) }
@@ -45,6 +61,7 @@ type shareIndex struct {
 	Version  int            `json:"version"`
 	Steps    []sharedStep   `json:"steps"`
 	Contents []sharedRecord `json:"contents,omitempty"` // what COPY --from found in stages, so that nobody has to look
+	Mounts   []sharedMount  `json:"mounts,omitempty"`
 }
 
 type sharedStep struct {
@@ -63,6 +80,9 @@ type sharedRecord struct {
 type shares struct {
 	steps    map[digest.Digest]importedStep
 	contents map[digest.Digest]contents
+	mounts   map[string]importedMount // by the name of their directory
+
+	usedMounts map[string]mountIdentity // of this build's steps
 
 	given      []givenStep // of this build, in the order they were done
 	givenFiles map[digest.Digest]sharedRecord
@@ -83,12 +103,18 @@ type givenStep struct {
 // importShares reads the lists of steps; blobs are fetched when a step needs them. A cache that cannot be had is a notice:
 // the build goes on without it.
 func (bd *build) importShares(ctx context.Context) {
-	bd.shared = shares{steps: map[digest.Digest]importedStep{}, contents: map[digest.Digest]contents{}, givenFiles: map[digest.Digest]sharedRecord{}}
+	bd.shared = shares{
+		steps: map[digest.Digest]importedStep{}, contents: map[digest.Digest]contents{}, givenFiles: map[digest.Digest]sharedRecord{},
+		mounts: map[string]importedMount{}, usedMounts: map[string]mountIdentity{},
+	}
 	for _, from := range bd.opt.CacheFrom {
 		idx, blobs, err := bd.readShare(ctx, from)
 		if err != nil {
 			bd.notice(fmt.Sprintf("cache %s is not used: %v", from, err))
 			continue
+		}
+		if from.Mounts {
+			bd.importMounts(idx, from, blobs)
 		}
 		for _, s := range idx.Steps {
 			key, err := cache.ParseKey(s.Key)
@@ -149,8 +175,8 @@ func (bd *build) readSteps(ctx context.Context, raw []byte, desc ocispec.Descrip
 	if idx.Version != shareVersion {
 		return idx, nil, fmt.Errorf("its form is version %d, this gobuild knows %d", idx.Version, shareVersion)
 	}
-	if len(idx.Steps) > maxShared || len(idx.Contents) > maxShared {
-		return idx, nil, fmt.Errorf("it lists %d steps, at most %d are read", len(idx.Steps), maxShared)
+	if len(idx.Steps) > maxShared || len(idx.Contents) > maxShared || len(idx.Mounts) > maxSharedMounts {
+		return idx, nil, fmt.Errorf("it lists %d steps and %d cache mounts, at most %d and %d are read", len(idx.Steps), len(idx.Mounts), maxShared, maxSharedMounts)
 	}
 	return idx, src.blobs, nil
 }
@@ -267,7 +293,11 @@ func (bd *build) exportShares(ctx context.Context) error {
 }
 
 // ownIndex waits for the layers of this build and lists them.
-func (bd *build) ownIndex(ctx context.Context, all bool) (shareIndex, error) {
+func (bd *build) ownIndex(ctx context.Context, to CacheShare) (shareIndex, error) {
+	form, err := to.form(bd.form)
+	if err != nil {
+		return shareIndex{}, err
+	}
 	bd.mu.Lock()
 	given := append([]givenStep(nil), bd.shared.given...)
 	files := bd.shared.givenFiles
@@ -275,7 +305,7 @@ func (bd *build) ownIndex(ctx context.Context, all bool) (shareIndex, error) {
 	idx := shareIndex{Version: shareVersion}
 	for _, g := range given {
 		if g.l.packing == nil && g.l.desc.Digest == "" {
-			if all {
+			if to.Max {
 				return idx, fmt.Errorf("step %s has no layer", g.rec.ID)
 			}
 			continue // of a stage that the image is not made of
@@ -287,6 +317,9 @@ func (bd *build) ownIndex(ctx context.Context, all bool) (shareIndex, error) {
 				return idx, err
 			}
 			step.Layer, step.Form = rec, bd.form.text()
+		}
+		if err := bd.repack(ctx, g.l, &step, form, to.Force); err != nil {
+			return idx, fmt.Errorf("compress layer %s for the cache: %w", step.Layer.Desc.Digest, err)
 		}
 		idx.Steps = append(idx.Steps, step)
 	}
@@ -314,6 +347,12 @@ func (idx shareIndex) manifest() (ocispec.Manifest, []byte, error) {
 		if d := s.Layer.Desc; !seen[d.Digest] {
 			seen[d.Digest] = true
 			m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size})
+		}
+	}
+	for _, s := range idx.Mounts {
+		if d := s.Layer; !seen[d.Digest] {
+			seen[d.Digest] = true
+			m.Layers = append(m.Layers, d)
 		}
 	}
 	return m, config, nil

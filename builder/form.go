@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -53,6 +54,11 @@ func formOf(opt Options) (layerForm, error) {
 		}
 		chosen, form = text, own
 	}
+	for _, to := range opt.CacheTo {
+		if _, err := to.form(form); err != nil {
+			return form, fmt.Errorf("--cache-to=%s: %w", to, err)
+		}
+	}
 	for _, tag := range opt.Tags {
 		if _, err := registry.ParseReference(tag); err != nil {
 			return form, fmt.Errorf("tag %s: %w", tag, err)
@@ -90,27 +96,9 @@ func checkOutput(o Output) error {
 // apply reads the keys that decide the bytes of layers.
 func (f layerForm) apply(o Output) (layerForm, error) {
 	f.docker = o.Attrs["oci-mediatypes"] == "false"
-	switch c := o.Attrs["compression"]; c {
-	case "", "gzip":
-		f.compression = layer.Gzip
-	case "zstd":
-		f.compression = layer.Zstd
-	case "uncompressed":
-		f.compression = layer.None
-	default:
-		return f, &hinted{err: fmt.Errorf("compression=%s is not supported", c), hint: "gzip, zstd and uncompressed are"}
-	}
-	if text := o.Attrs["compression-level"]; text != "" {
-		level, err := strconv.Atoi(text)
-		if err != nil {
-			return f, fmt.Errorf("compression-level=%s is not a number", text)
-		}
-		if f.level = level; level == 0 {
-			f.level = layer.ExplicitZero
-		}
-		if err := layer.ValidLevel(f.compression, f.level); err != nil {
-			return f, err
-		}
+	f, err := f.compressed(cmp.Or(o.Attrs["compression"], "gzip"), o.Attrs["compression-level"])
+	if err != nil {
+		return f, err
 	}
 	if text := o.Attrs["force-compression"]; text != "" {
 		on, err := strconv.ParseBool(text)
@@ -123,6 +111,31 @@ func (f layerForm) apply(o Output) (layerForm, error) {
 		f.epoch = nil
 	}
 	return f, nil
+}
+
+// compressed is this form with another compression and level; "" is its default level.
+func (f layerForm) compressed(name, level string) (layerForm, error) {
+	switch name {
+	case "gzip":
+		f.compression = layer.Gzip
+	case "zstd":
+		f.compression = layer.Zstd
+	case "uncompressed":
+		f.compression = layer.None
+	default:
+		return f, &hinted{err: fmt.Errorf("compression=%s is not supported", name), hint: "gzip, zstd and uncompressed are"}
+	}
+	if f.level = 0; level == "" {
+		return f, nil
+	}
+	n, err := strconv.Atoi(level)
+	if err != nil {
+		return f, fmt.Errorf("compression-level=%s is not a number", level)
+	}
+	if f.level = n; n == 0 {
+		f.level = layer.ExplicitZero
+	}
+	return f, layer.ValidLevel(f.compression, f.level)
 }
 
 // text names the form: layers of one form have one set of bytes.

@@ -206,7 +206,7 @@ func (set *mountSet) cacheMount(ctx context.Context, m *openMount, spec *sandbox
 	if err != nil {
 		return err
 	}
-	if err := set.initCache(ctx, m, source); err != nil {
+	if err := set.initCache(ctx, m, filepath.Base(dir), source); err != nil {
 		return err
 	}
 	spec.Mounts = append(spec.Mounts, sandbox.Mount{Type: "bind", Source: filepath.Join(source, "data"), Target: m.Target, ReadOnly: m.ReadOnly})
@@ -215,15 +215,23 @@ func (set *mountSet) cacheMount(ctx context.Context, m *openMount, spec *sandbox
 
 // cacheDir finds out which cache a step wants.
 func (set *mountSet) cacheDir(ctx context.Context, m *openMount) (string, error) {
+	identity, err := set.identity(ctx, m)
+	if err != nil {
+		return "", err
+	}
+	return set.sr.makeMount(identity)
+}
+
+func (set *mountSet) identity(ctx context.Context, m *openMount) (mountIdentity, error) {
 	seed := ""
 	if m.src != nil {
 		found, err := m.src.contents(ctx, m.query())
 		if err != nil {
-			return "", err
+			return mountIdentity{}, err
 		}
 		seed = found.Digest.String()
 	}
-	return set.sr.makeMount(mountIdentity{Namespace: m.Namespace, ID: m.ID, Seed: seed, Mode: m.Mode, UID: m.UID, GID: m.GID})
+	return mountIdentity{Namespace: m.Namespace, ID: m.ID, Seed: seed, Mode: m.Mode, UID: m.UID, GID: m.GID}, nil
 }
 
 // mountIdentity is what tells a cache from others (FEATURES B23).
@@ -309,7 +317,7 @@ func (set *mountSet) privateCache(dir string) (string, error) {
 }
 
 // initCache makes the data directory with its first content, under a temporary name until it is whole.
-func (set *mountSet) initCache(ctx context.Context, m *openMount, dir string) error {
+func (set *mountSet) initCache(ctx context.Context, m *openMount, name, dir string) error {
 	data := filepath.Join(dir, "data")
 	if _, err := os.Lstat(data); err == nil {
 		return nil
@@ -329,7 +337,11 @@ func (set *mountSet) initCache(ctx context.Context, m *openMount, dir string) er
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return err
 	}
-	if err := set.fillCache(ctx, m, fresh); err != nil {
+	filled, err := set.sr.fillShared(ctx, name, fresh)
+	if err == nil && !filled {
+		err = set.fillCache(ctx, m, fresh)
+	}
+	if err != nil {
 		return err
 	}
 	return os.Rename(fresh, data)

@@ -35,6 +35,10 @@ func (sr *stageRun) runJob(ctx context.Context, s state, step *stages.Step) (*jo
 		mounts.close()
 		return nil, err
 	}
+	if err := mounts.noteMounts(ctx); err != nil {
+		mounts.close()
+		return nil, err
+	}
 	exec := func(ctx context.Context, work *snapshot.Work) (usageOf, error) {
 		return sr.execRun(ctx, step, devices, mounts, work)
 	}

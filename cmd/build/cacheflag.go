@@ -6,9 +6,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/go-csvvalue"
 
 	"gobuild/builder"
+	"gobuild/registry"
 )
 
 // fillCaches parses every --cache-from and --cache-to (FEATURES I10).
@@ -28,6 +30,26 @@ func (a *app) fillCaches(opt *builder.Options, f flags) error {
 		opt.CacheTo = append(opt.CacheTo, c)
 	}
 	return nil
+}
+
+// insecureCaches are the registries of caches that may be spoken to as --insecure-registry says.
+func insecureCaches(f flags) []string {
+	var hosts []string
+	for _, flag := range []string{"cache-from", "cache-to"} {
+		if f[flag] == nil {
+			continue
+		}
+		for _, s := range f.list(flag) {
+			c, err := cacheShare(s, flag == "cache-to")
+			if err != nil || !c.Insecure {
+				continue // fillCaches says what is wrong
+			}
+			if ref, err := registry.ParseReference(c.Ref); err == nil {
+				hosts = append(hosts, ref.Host)
+			}
+		}
+	}
+	return hosts
 }
 
 // fillLock finds the lock file (FEATURES P8).
@@ -99,12 +121,21 @@ func setCacheKey(c *builder.CacheShare, key, value string, export bool) error {
 			return usagef("mode=%s: want min or max", value)
 		}
 		c.Max = value == "max"
-	case key == "ignore-error" && export:
+	case key == "compression" && export:
+		c.Compression = value
+	case key == "compression-level" && export:
+		c.Level = value
+	case key == "digest" && !export:
+		if digest.Digest(value).Validate() != nil {
+			return usagef("digest=%s: want sha256:...", value)
+		}
+		c.Tag = value
+	case cacheSwitch(c, key, export) != nil:
 		on, err := strconv.ParseBool(value)
 		if err != nil {
-			return usagef("ignore-error=%s: want true or false", value)
+			return usagef("%s=%s: want true or false", key, value)
 		}
-		c.IgnoreError = on
+		*cacheSwitch(c, key, export) = on
 	case key == "oci-mediatypes" || key == "image-manifest":
 		if value != "true" {
 			return usagef("%s=%s: a cache is an OCI artifact", key, value)
@@ -115,18 +146,30 @@ func setCacheKey(c *builder.CacheShare, key, value string, export bool) error {
 	return nil
 }
 
-func cacheKeyError(key string, export bool) error {
-	known := []string{"type", "ref", "src", "tag"}
-	if export {
-		known = []string{"type", "ref", "dest", "tag", "mode", "ignore-error", "oci-mediatypes", "image-manifest"}
+// cacheSwitch is the field of a key that is true or false; nil for other keys.
+func cacheSwitch(c *builder.CacheShare, key string, export bool) *bool {
+	switch {
+	case key == "ignore-error" && export:
+		return &c.IgnoreError
+	case key == "force-compression" && export:
+		return &c.Force
+	case key == "reset" && export:
+		return &c.Reset
+	case key == "registry.insecure":
+		return &c.Insecure
+	case key == "mounts":
+		return &c.Mounts
 	}
-	switch key {
-	case "compression", "compression-level", "force-compression":
-		return hint(usagef("%s= is not supported yet", key), "layers in a cache have the compression of -o")
-	case "digest", "reset":
-		return usagef("%s= is not supported yet", key)
-	case "registry.insecure":
-		return hint(usagef("registry.insecure= is not supported"), useInsecure)
+	return nil
+}
+
+func cacheKeyError(key string, export bool) error {
+	known := []string{"type", "ref", "src", "tag", "digest", "mounts", "registry.insecure"}
+	if export {
+		known = []string{
+			"type", "ref", "dest", "tag", "mode", "compression", "compression-level", "force-compression", "reset", "mounts", "ignore-error", "registry.insecure",
+			"oci-mediatypes", "image-manifest",
+		}
 	}
 	if near := nearest(key, known); near != "" {
 		return hint(usagef("unknown key %q", key), "did you mean "+near+"?")
@@ -135,6 +178,18 @@ func cacheKeyError(key string, export bool) error {
 }
 
 func checkCacheShare(c builder.CacheShare, export bool) error {
+	switch {
+	case c.Insecure && c.Type != "registry":
+		return usagef("registry.insecure= is for type=registry")
+	case c.Mounts && c.Type != "local":
+		return hint(usagef("mounts= is for type=local"), "gobuild cache export-mount ID FILE writes one to a file")
+	case c.Reset && c.Type != "local":
+		return hint(usagef("reset= is for type=local"), "give a cache in a registry another tag")
+	case c.Type == "inline" && (c.Compression != "" || c.Level != "" || c.Force):
+		return hint(usagef("type=inline has the layers of the image"), "use the keys of the same name of -o")
+	case c.Tag != "" && c.Type == "registry":
+		return usagef("tag= and digest= are for type=local: ref= has them")
+	}
 	folder := "src"
 	if export {
 		folder = "dest"

@@ -84,7 +84,7 @@ func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 		RegistryHosts:      hosts,
 		PushChunk:          chunk,
 		InsecureAll:        f.given("tls-verify") && !f.is("tls-verify"),
-		InsecureRegistries: f.list("insecure-registry"),
+		InsecureRegistries: append(f.list("insecure-registry"), insecureCaches(f)...),
 		LeaveImmutable:     f.is("push-ignore-immutable-tag-errors"),
 		AllowPrivate:       f.is("allow-private"),
 		Offline:            f.is("offline"),
