@@ -44,6 +44,7 @@ type Config struct {
 	Offline            bool                                  // nothing is asked of other machines
 	CDIDirs            []string                              // where vendors describe devices; nil: /etc/cdi and /var/run/cdi
 	Path               []string                              // where programs are looked for that RUN's networks may need
+	OwnFiles           bool                                  // files that are written for the user are the user's, not those of the image's users
 	Executable         string                                // path of this binary, executed again by Doctor
 	GC                 GCOptions                             // limits for what commands other than Build write, which has its own
 	Now                func() time.Time                      // nil: time.Now

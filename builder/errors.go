@@ -157,6 +157,8 @@ func environmentHint(err error) string {
 		return "raise the limit of open files: ulimit -n 1024"
 	case errors.Is(err, unix.EROFS):
 		return "name a writable state directory with --root"
+	case errors.Is(err, sandbox.ErrLimitUnavailable) && sandbox.InUserNamespace():
+		return "systemd-run --user --scope -p Delegate=yes gobuild build ..., or build with --best-effort-limits"
 	case errors.Is(err, fs.ErrPermission):
 		return "run as root, or make the file readable"
 	}

@@ -289,6 +289,9 @@ func (ln *lane) copyOut(ctx context.Context, dest string) error {
 	if err != nil {
 		return err
 	}
+	if ln.cfg.OwnFiles {
+		cp.owner = &owner{}
+	}
 	for _, src := range sel.Sources {
 		for _, m := range src.Matches {
 			if err := cp.match(ctx, tree, m); err != nil {

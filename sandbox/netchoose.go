@@ -19,6 +19,9 @@ func (r *Runner) ChooseNetwork(asked string) (NetworkChoice, error) {
 	case NetworkDefault:
 		return r.ladder(), nil
 	case NetworkBridge:
+		if err := bridgeRights(); err != nil {
+			return NetworkChoice{}, err
+		}
 		return NetworkChoice{Network: asked}, r.nets.forward(r.cfg.Notice)
 	}
 	return NetworkChoice{Network: asked}, nil
@@ -54,8 +57,19 @@ func reasons(errs []error) string {
 	return text
 }
 
+// bridgeRights says why no interface can be made on the host's side.
+func bridgeRights() error {
+	if inUserNS() && !ownNetwork().OK() {
+		return &SetupError{Op: "make network", Detail: "a bridge takes root of the machine; without root there is slirp4netns, the host's network or none"}
+	}
+	return nil
+}
+
 // harmlessBridge says why a bridge would change the host, or would not work unless something of the host was changed.
 func harmlessBridge() error {
+	if err := bridgeRights(); err != nil {
+		return err
+	}
 	if kernelSetting(forwardSetting) != "1" {
 		return errNotForwarding
 	}

@@ -92,6 +92,7 @@ func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 		DockerConfig:       auth,
 		CAFile:             ca,
 		Executable:         exe,
+		OwnFiles:           a.who.inside != nil, // others would have ids of the user's range, which only a namespace can touch
 	}, nil
 }
 

@@ -46,7 +46,7 @@ func enterNamespace() (invoker, bool) {
 		return invoker{uid: os.Geteuid()}, true
 	}
 	_ = os.Unsetenv(userns.Mark) // not for our children
-	inside, err := userns.Enter(mark)
+	inside, err := userns.Enter(mark, os.Getenv("HOME"))
 	switch {
 	case errors.Is(err, userns.ErrGone):
 		return invoker{}, false

@@ -341,6 +341,57 @@ func TestG8_DescriptorsPassThrough(t *testing.T) {
 	}
 }
 
+// What a user's build writes beside the image is the user's.
+func TestG8_FilesOfALocalOutputBelongToTheUser(t *testing.T) {
+	t.Parallel()
+	r := newRootless(t)
+	dir := r.context("ctx", map[string]string{"Dockerfile": "FROM scratch\nCOPY --from=base / /\nRUN chown 5:7 /etc/passwd && chown -h 8:9 /bin/sh\n"})
+	out := filepath.Join(r.home, "out")
+	r.must("build", "-q", "--build-context", "base="+r.base, "-o", out, "--iidfile", filepath.Join(r.home, "iid"), dir)
+	for _, name := range []string{"out", "out/etc", "out/etc/passwd", "out/bin/sh", "out/bin/busybox", "iid"} {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(r.home, name), &st); err != nil || st.Uid != nobody || st.Gid != nobody {
+			t.Errorf("%s: %v, owner %d:%d", name, err, st.Uid, st.Gid)
+		}
+	}
+}
+
+func TestG8_WhatTakesRootOfTheMachineIsToldSo(t *testing.T) {
+	t.Parallel()
+	r := newRootless(t)
+	dir := r.context("ctx", map[string]string{"Dockerfile": "FROM scratch\nCOPY --from=base / /\nRUN true\n"})
+	for _, tc := range []struct{ flag, want string }{
+		{"--network=bridge", "make network: a bridge takes root of the machine; without root there is slirp4netns, the host's network or none\n"},
+		{"--memory=100m", "hint: systemd-run --user --scope -p Delegate=yes gobuild build ..., or build with --best-effort-limits\n"},
+		{"--network=ns:/proc/self/ns/net", "join network /proc/self/ns/net: not supported: from a user namespace, without root\n"},
+	} {
+		_, errOut, code := r.run(r.command("build", "--build-context", "base="+r.base, tc.flag, dir))
+		if code != exitEnvironment && code != exitUsage || !strings.Contains(errOut, tc.want) {
+			t.Errorf("%s: exit code %d\n%s", tc.flag, code, errOut)
+		}
+	}
+	r.must("build", "-q", "--build-context", "base="+r.base, "--memory=100m", "--best-effort-limits", dir)
+}
+
+// Programs that gobuild runs, as ssh below git, find the user's files where they look for those of root.
+func TestG8_TheUsersHomeIsThatOfRootInTheNamespace(t *testing.T) {
+	t.Parallel()
+	r := newRootless(t)
+	st, err := os.Stat("/root")
+	if err != nil || st.Mode().Perm()&0o005 != 0 {
+		t.Logf("root's home is not closed: %v", err)
+		return
+	}
+	if err := os.WriteFile(filepath.Join(r.home, "mine"), []byte("found"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := r.context("ctx", map[string]string{"Dockerfile": "FROM scratch\nCOPY --from=base / /\nCOPY mine /\nRUN cat /mine\n"})
+	_, errOut, code := r.run(r.command("build", "--build-context", "base="+r.base, "-f", filepath.Join(dir, "Dockerfile"), "/root"))
+	if code != 0 || !strings.Contains(errOut, "] found\n") {
+		t.Errorf("exit code %d\n%s", code, errOut)
+	}
+}
+
 func TestSignalsThatComeBothWaysCountOnce(t *testing.T) {
 	t.Parallel()
 	const a, b = syscall.SIGINT, syscall.SIGTERM

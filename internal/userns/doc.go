@@ -9,7 +9,7 @@
 //
 //	// the second one, first thing in main
 //	if mark := os.Getenv(userns.Mark); mark != "" {
-//		inside, err := userns.Enter(mark)
+//		inside, err := userns.Enter(mark, os.Getenv("HOME"))
 //	}
 //
 // The second one has a mount namespace, too. Standard streams, working directory, other descriptors that were inherited, process

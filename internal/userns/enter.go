@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,8 +22,12 @@ type Inside struct {
 // ErrGone says that the first process has ended, or given up and told why.
 var ErrGone = errors.New("the process outside of the user namespace is gone")
 
-// Enter waits until this process is root of its namespace. The mark is the value of the variable Mark.
-func Enter(mark string) (*Inside, error) {
+// rootHome is where programs look for files of root's, which their user is now: ssh by the user database, whatever HOME is.
+const rootHome = "/root"
+
+// Enter waits until this process is root of its namespace. The mark is the value of the variable Mark. Where root's home is closed to
+// the user, as it should be, the user's own home takes its place in this namespace.
+func Enter(mark, home string) (*Inside, error) {
 	user, number, _ := strings.Cut(mark, ":")
 	uid, err1 := strconv.Atoi(user)
 	fd, err2 := strconv.Atoi(number)
@@ -43,6 +48,12 @@ func Enter(mark string) (*Inside, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return nil, readSettings().refused("mount in a user namespace", err)
 	}
+	if filepath.IsAbs(home) && unix.Access(rootHome, unix.R_OK|unix.X_OK) != nil {
+		if err := unix.Mount(home, rootHome, "", unix.MS_BIND|unix.MS_REC, ""); err != nil && !missing(err) {
+			return nil, fmt.Errorf("mount %s as the home of root in the namespace: %w", home, err)
+		}
+	}
+	nameProcess()
 	signals := make(chan syscall.Signal, 1)
 	go func() {
 		for {
@@ -53,4 +64,16 @@ func Enter(mark string) (*Inside, error) {
 		}
 	}()
 	return &Inside{UID: uid, Signals: signals}, nil
+}
+
+// missing says that one of the directories is none, or not to be found.
+func missing(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EACCES)
+}
+
+// nameProcess gives this process the name of its program, which it does not have since it was started by way of /proc/self/exe.
+func nameProcess() {
+	if exe, err := os.Readlink("/proc/self/exe"); err == nil {
+		_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(exe)), 0) // what ps shows, and nothing else
+	}
 }

@@ -89,11 +89,11 @@ func TestRefusalsAreExplained(t *testing.T) {
 func TestMarksOfOthers(t *testing.T) {
 	t.Parallel()
 	for _, mark := range []string{"1", "1:2", "1:x", "x:5", ":", "1:-4", "0:1"} {
-		if _, err := Enter(mark); err == nil || !strings.Contains(err.Error(), "not set by gobuild") {
+		if _, err := Enter(mark, ""); err == nil || !strings.Contains(err.Error(), "not set by gobuild") {
 			t.Errorf("%s: %v", mark, err)
 		}
 	}
-	if _, err := Enter("1000:999"); err == nil {
+	if _, err := Enter("1000:999", ""); err == nil {
 		t.Error("a descriptor that is not open")
 	}
 }
