@@ -109,22 +109,24 @@ func (bd *build) imageLayers(ctx context.Context, s state) ([]image.Layer, error
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(4) // transfers at once; more gain nothing from one registry
 	for i, l := range s.layers {
-		group.Go(func() error {
-			if l.packing != nil {
-				rec, err := bd.pack.result(ctx, l)
-				layers[i] = image.Layer{Desc: rec.Desc, DiffID: rec.DiffID}
-				return err
-			}
-			if bd.onlyPushed() {
-				bd.origins.Store(l.desc.Digest, l)
-			} else if err := bd.ensureBlob(ctx, l); err != nil {
-				return err
-			}
-			layers[i] = image.Layer{Desc: l.desc, DiffID: l.diffID}
-			return bd.forceCompression(ctx, &layers[i])
-		})
+		group.Go(func() error { return guard(func() error { return bd.imageLayer(ctx, l, &layers[i]) }) })
 	}
 	return layers, group.Wait()
+}
+
+func (bd *build) imageLayer(ctx context.Context, l *fsLayer, to *image.Layer) error {
+	if l.packing != nil {
+		rec, err := bd.pack.result(ctx, l)
+		*to = image.Layer{Desc: rec.Desc, DiffID: rec.DiffID}
+		return err
+	}
+	if bd.onlyPushed() {
+		bd.origins.Store(l.desc.Digest, l)
+	} else if err := bd.ensureBlob(ctx, l); err != nil {
+		return err
+	}
+	*to = image.Layer{Desc: l.desc, DiffID: l.diffID}
+	return bd.forceCompression(ctx, to)
 }
 
 // forceCompression gives a base's layer the compression of the new ones when the user asked for it.

@@ -38,7 +38,15 @@ type fetcher func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, 
 type origin struct{ manifests, blobs fetcher }
 
 // resolve finds the image that a plan names.
-func (bd *build) resolve(ctx context.Context, ref stages.BaseRef) (*base, error) {
+func (bd *build) resolve(ctx context.Context, ref stages.BaseRef) (found *base, err error) {
+	err = guard(func() error { // each is resolved in a goroutine of its own
+		found, err = bd.findBase(ctx, ref)
+		return err
+	})
+	return found, err
+}
+
+func (bd *build) findBase(ctx context.Context, ref stages.BaseRef) (*base, error) {
 	if ref.Context != "" {
 		return bd.resolveContext(ctx, ref)
 	}

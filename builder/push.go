@@ -87,7 +87,7 @@ func (p *push) run(ctx context.Context, desc ocispec.Descriptor) ([]string, erro
 	for _, targets := range byHost {
 		group.Go(func() error {
 			for _, t := range targets {
-				if err := t.copy(gctx, p.src, desc); err != nil {
+				if err := guard(func() error { return t.copy(gctx, p.src, desc) }); err != nil {
 					return fmt.Errorf("push %s: %w", t.names[0], err)
 				}
 				mu.Lock()

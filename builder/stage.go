@@ -236,7 +236,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	defer job.close()
 	out = outcome{key: job.key.Digest()}
 	defer func() {
-		if err == nil {
+		if err == nil && out.layer != nil { // neither after an error nor in a panic
 			sr.give(job.key, stepRecord{ID: out.layer.id, Lineage: lineageOf(s, job), Created: out.layer.created, Bytes: out.layer.bytes, As: out.as}, out.layer)
 		}
 	}()

@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/rescue"
 )
 
 // SelectionDigest stands for the content of a selection.
@@ -52,7 +54,7 @@ func (t *Tree) Digest(ctx context.Context, s *Selection, excludes []string) (Sel
 	defer cancel(nil)
 	d := &digester{t: t, many: countMatches(s) > 1, sum: sha256.New(), stamp: sha256.New(), work: make(chan *job)}
 	d.start(cancel)
-	err := d.selection(ctx, s, excludes)
+	err := rescue.Do(func() error { return d.selection(ctx, s, excludes) }) // the workers end in any case
 	close(d.work)
 	d.workers.Wait()
 	if cause := context.Cause(ctx); cause != nil {
@@ -154,7 +156,7 @@ func (d *digester) start(cancel context.CancelCauseFunc) {
 		d.workers.Go(func() {
 			buf := make([]byte, 128<<10)
 			for j := range d.work {
-				if j.err = d.hashFile(j, buf); j.err != nil {
+				if j.err = rescue.Do(func() error { return d.hashFile(j, buf) }); j.err != nil {
 					cancel(j.err)
 				}
 				close(j.done)

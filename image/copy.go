@@ -10,6 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"gobuild/internal/rescue"
 )
 
 // Fetcher is a place that images come from. The reader's content need not be verified.
@@ -84,7 +86,7 @@ func (c copier) blobs(ctx context.Context, descs []ocispec.Descriptor) error {
 		eg.Go(func() (err error) {
 			r := &refetcher{ctx: ctx, src: c.src, desc: d}
 			defer func() { err = errors.Join(err, r.Close()) }()
-			return c.move(ctx, d, r)
+			return rescue.Do(func() error { return c.move(ctx, d, r) })
 		})
 	}
 	return eg.Wait()

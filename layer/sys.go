@@ -2,10 +2,10 @@ package layer
 
 import (
 	"errors"
-	"fmt"
-	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/rescue"
 )
 
 // ownFlags are on every open here: descriptors do not reach children, a FIFO
@@ -75,12 +75,5 @@ func readFull(fd int, buf []byte) (int, error) {
 // guard turns a panic of a goroutine into its error: a bug in here ends the
 // step, not the process.
 func guard(work func() error) func() error {
-	return func() (err error) {
-		defer func() {
-			if r := recover(); r != nil {
-				err = fmt.Errorf("internal error: %v\n%s", r, debug.Stack())
-			}
-		}()
-		return work()
-	}
+	return func() error { return rescue.Do(work) }
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/rescue"
 )
 
 // ProbeConfig says where and with what Probe tries things.
@@ -163,7 +165,7 @@ func (p *prober) try(f func(context.Context) error) Attempt {
 	ctx, cancel := context.WithTimeout(p.ctx, probeTime)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
+	go func() { done <- rescue.Do(func() error { return f(ctx) }) }()
 	patience := time.NewTimer(probeTime + probeGrace)
 	defer patience.Stop()
 	var err error

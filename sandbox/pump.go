@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/rescue"
 )
 
 // drain copies a step's output to its writer.
@@ -21,7 +23,7 @@ func newDrain(pipe *os.File, to io.Writer) *drain {
 		to = io.Discard
 	}
 	d := &drain{pipe: pipe, to: to, done: make(chan error, 1)}
-	go func() { d.done <- d.copy() }()
+	go func() { d.done <- rescue.Do(d.copy) }()
 	return d
 }
 
@@ -93,7 +95,10 @@ func newInputPump(from io.Reader) (*inputPump, error) {
 	go func() {
 		defer close(p.done)
 		// The step may not read it all: a broken pipe is no error. A reader's own error ends the input.
-		_, _ = io.Copy(w, from)
+		_ = rescue.Do(func() error {
+			_, err := io.Copy(w, from)
+			return err
+		})
 		_ = w.Close()
 	}()
 	return p, nil
