@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,6 +149,43 @@ func TestM2_APushedAttestationIsFoundByTheReferrersTag(t *testing.T) {
 	tag := "sha256-" + idx.Manifests[0].Digest.Encoded()
 	if got := string(r.Manifest("app", tag)); !strings.Contains(got, idx.Manifests[1].Digest.String()) {
 		t.Errorf("tag %s: %s", tag, got)
+	}
+}
+
+// A registry with the referrers API (OCI distribution-spec 1.1, "Listing Referrers") says so when it takes the manifest: it lists
+// it itself, and no tag is written.
+func TestM2_ARegistryWithTheReferrersAPIListsTheAttestation(t *testing.T) {
+	t.Parallel()
+	r := registrytest.Unstarted(t)
+	r.Referrers = true
+	r.Server.Start()
+	r.Host = r.Server.Listener.Addr().String()
+	p := attestedProject(t, ProvenanceOptions{})
+	p.opt.Tags, p.opt.Platforms = []string{r.Host + "/app:1"}, []string{"linux/amd64", "linux/arm64"}
+	p.opt.Outputs = []Output{{Type: "registry"}}
+	idx := indexOf(t, p, mustBuild(t, p).Manifest)
+	for i := range 2 {
+		img, att := idx.Manifests[i], idx.Manifests[2+i]
+		answer, err := http.Get("http://" + r.Host + "/v2/app/referrers/" + img.Digest.String() + "?artifactType=" + url.QueryEscape("application/vnd.docker.attestation.manifest.v1+json"))
+		must(t, err)
+		var found ocispec.Index
+		must(t, errors.Join(json.NewDecoder(answer.Body).Decode(&found), answer.Body.Close()))
+		if len(found.Manifests) != 1 || found.Manifests[0].Digest != att.Digest || found.Manifests[0].Size != att.Size {
+			t.Errorf("%s: %+v, want %s", img.Digest, found.Manifests, att.Digest)
+		}
+	}
+	b := p.builder()
+	defer b.Close()
+	if tags, err := b.Tags(t.Context(), r.Host+"/app"); err != nil || strings.Join(tags, " ") != "1" {
+		t.Errorf("tags %v, %v", tags, err)
+	}
+	copied := "oci://" + t.TempDir() + "/copy:1"
+	copyTo(t, b, "docker://"+r.Host+"/app:1", copied)
+	v, err := b.Reproduce(t.Context(), ReproduceOptions{Image: "docker://" + r.Host + "/app:1", Platforms: []string{"linux/arm64"}, Build: Options{
+		Context: p.dir, BuildArgs: p.opt.BuildArgs,
+	}})
+	if err != nil || len(v.Platforms) != 1 || v.Platforms[0].Difference == nil { // without an epoch times differ
+		t.Errorf("%+v, %v", v, err)
 	}
 }
 

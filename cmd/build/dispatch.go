@@ -30,7 +30,7 @@ func commands() []command {
 		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(), debugCommand(),
 		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), verifyCommand(), tagCommand(), rmiCommand(),
 		explainCommand(), logsCommand(), psCommand(),
-		pushCommand(), pullCommand(), copyCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
+		pushCommand(), pullCommand(), copyCommand(), manifestCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
 		duCommand(), pruneCommand(), cacheCommand(),
 		doctorCommand(), versionCommand(),
 	}
@@ -54,7 +54,7 @@ func missing() map[string]string {
 		"record": "use --metadata-file", "executor": "use gobuild build",
 		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
 		"export-mount": "use gobuild cache export-mount", "import-mount": "use gobuild cache import-mount",
-		"rm-mount": "use gobuild cache rm-mount", "manifest": "", "buildx": "use gobuild build",
+		"rm-mount": "use gobuild cache rm-mount", "buildx": "use gobuild build",
 		"imagetools": "use gobuild inspect",
 	}
 }

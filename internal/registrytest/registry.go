@@ -24,6 +24,8 @@ type Registry struct {
 	NoDelete bool   // refuse to delete
 	Server   *httptest.Server
 
+	Referrers bool // have the referrers API (OCI distribution-spec 1.1); set before use
+
 	mu        sync.Mutex
 	repos     map[string]*repository
 	begun     int // uploads so far, for their names
@@ -224,7 +226,7 @@ func fail(w http.ResponseWriter, status int, code string) {
 // split takes /v2/NAME/KIND/REST apart.
 func split(path string) (repo, kind, rest string) {
 	path = strings.TrimPrefix(path, "/v2/")
-	for _, k := range []string{"/blobs/uploads/", "/blobs/", "/manifests/", "/tags/list"} {
+	for _, k := range []string{"/blobs/uploads/", "/blobs/", "/manifests/", "/referrers/", "/tags/list"} {
 		if i := strings.Index(path, k); i > 0 {
 			return path[:i], strings.Trim(k, "/"), path[i+len(k):]
 		}
@@ -246,6 +248,8 @@ func (r *Registry) route(w http.ResponseWriter, req *http.Request, body []byte) 
 		serveBytes(w, req, b, "application/octet-stream", digest.Digest(rest))
 	case "manifests":
 		r.serveManifest(w, req, repo, rest, body)
+	case "referrers":
+		r.serveReferrers(w, req, repo, digest.Digest(rest))
 	case "tags/list":
 		r.page(w, req, slices.Sorted(maps.Keys(r.repo(repo).tags)), func(names []string) any { return map[string]any{"name": repo, "tags": names} })
 	default:

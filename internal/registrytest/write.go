@@ -92,6 +92,7 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, r
 		Config    *ocispec.Descriptor
 		Layers    []ocispec.Descriptor
 		Manifests []ocispec.Descriptor
+		Subject   *ocispec.Descriptor
 	}
 	if err := json.Unmarshal(body, &doc); err != nil {
 		fail(w, http.StatusBadRequest, "MANIFEST_INVALID")
@@ -121,8 +122,36 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, r
 		rep.tags[ref] = d
 	}
 	rep.manifests[d] = manifest{req.Header.Get("Content-Type"), body}
+	if r.Referrers && doc.Subject != nil {
+		w.Header().Set("OCI-Subject", doc.Subject.Digest.String())
+	}
 	w.Header().Set("Docker-Content-Digest", d.String())
 	w.WriteHeader(http.StatusCreated)
+}
+
+// serveReferrers lists the manifests that refer to a subject, which need not be there.
+func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, repo string, subject digest.Digest) {
+	if !r.Referrers {
+		fail(w, http.StatusNotFound, "UNSUPPORTED")
+		return
+	}
+	wanted := req.URL.Query().Get("artifactType")
+	idx := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	idx.SchemaVersion = 2
+	for d, m := range r.repo(repo).manifests {
+		var doc ocispec.Manifest
+		if json.Unmarshal(m.data, &doc) != nil || doc.Subject == nil || doc.Subject.Digest != subject || wanted != "" && doc.ArtifactType != wanted {
+			continue
+		}
+		idx.Manifests = append(idx.Manifests, ocispec.Descriptor{
+			MediaType: m.mediaType, ArtifactType: doc.ArtifactType, Digest: d, Size: int64(len(m.data)), Annotations: doc.Annotations,
+		})
+	}
+	if wanted != "" {
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+	_ = json.NewEncoder(w).Encode(idx)
 }
 
 // deleteManifest takes digests alone, as docker-registry does.
