@@ -8,7 +8,8 @@
 // Absolute times are for reading. Inputs are generated, the same on every run, in a temporary directory that is removed.
 //
 //	S1   10 steps, 200 files, all cached           floor: gobuild version
-//	S3   50 x RUN true, nothing cached             floor: 50 x new namespaces + overlay mount + pivot_root + exec, in this process
+//	S3   50 x RUN true, nothing cached             floor: 50 x new namespaces + overlay mount + pivot_root + exec, in this process;
+//	                                               with limits, with a network of their own, and against runc, where it is installed
 //	S4   COPY of 30,000 small files, gzip archive  floor: tar | pigz
 //	S6   a layer of 1 GiB, gzip and zstd           floor: tar | pigz -6, tar | zstd -T2 -3; bytes are compared as well
 //	S10  a push of 1 GiB to docker-registry        floor: skopeo; and again: 50 ms

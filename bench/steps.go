@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -124,7 +125,13 @@ func benchRuns(ctx context.Context, b *bench) ([]row, error) {
 	if _, err := command(ctx, dir, "true"); err != nil {
 		return nil, err
 	}
-	times, err := interleave(b.roundsOr(7),
+	build := func(options ...string) side {
+		return func(int) (time.Duration, error) {
+			return b.build(ctx, "root3", dir, append([]string{"--no-cache", "-t", "bench/runs"}, options...)...)
+		}
+	}
+	limits := []string{"--network=host", "--memory=512m", "--cpus=2", "--pids-limit=1000"}
+	sides := []side{
 		func(round int) (time.Duration, error) {
 			start := time.Now()
 			for i := range n {
@@ -134,14 +141,75 @@ func benchRuns(ctx context.Context, b *bench) ([]row, error) {
 			}
 			return time.Since(start), nil
 		},
-		func(int) (time.Duration, error) {
-			return b.build(ctx, "root3", dir, "--no-cache", "-t", "bench/runs")
-		})
+		build("--network=host"), build(limits...), build(),
+	}
+	runc, err := b.runcSide(ctx, dir, n)
+	if err == nil {
+		sides = append(sides, runc)
+	}
+	times, err2 := interleave(b.roundsOr(7), sides...)
+	if err2 != nil {
+		return nil, err2
+	}
+	what := fmt.Sprintf("%d x RUN true, nothing cached", n)
+	network := row{ID: "S3", What: "the same, each with a network of its own", Unit: "ms", Gobuild: median(times[3]), Times: times[3]}
+	network.Bound = fmt.Sprintf("%d ms a step more", networkBound)
+	network.OK = network.Gobuild <= median(times[1])+float64(networkBound*n)
+	rows := []row{
+		compared("S3", what, times[0], times[1], 1.5),
+		compared("S3", "the same with limits of memory, processors and processes", times[0], times[2], 2),
+		network,
+	}
+	if err == nil {
+		rows = append(rows, compared("S3", "the same without limits; floor: runc run", times[4], times[1], 0.25))
+	} else {
+		fmt.Fprintln(os.Stderr, "not compared with runc:", err)
+	}
+	return rows, b.drop("s3", "s3floor", "s3runc", "root3")
+}
+
+// networkBound is what a network of its own may add to a step, in milliseconds.
+const networkBound = 8
+
+// runcSide runs the same command in the same root file system by runc, fewer times, for it is slow.
+func (b *bench) runcSide(ctx context.Context, rootfs string, n int) (side, error) {
+	bundle := filepath.Join(b.dir, "s3runc")
+	if err := os.MkdirAll(bundle, 0o755); err != nil {
+		return nil, err
+	}
+	if _, err := command(ctx, bundle, "runc", "spec"); err != nil {
+		return nil, err
+	}
+	config := filepath.Join(bundle, "config.json")
+	data, err := os.ReadFile(config)
 	if err != nil {
 		return nil, err
 	}
-	r := compared("S3", fmt.Sprintf("%d x RUN true, nothing cached", n), times[0], times[1], 1.5)
-	return []row{r}, b.drop("s3", "s3floor", "root3")
+	var spec map[string]any
+	if err := json.Unmarshal(data, &spec); err != nil {
+		return nil, err
+	}
+	spec["process"].(map[string]any)["terminal"] = false
+	spec["process"].(map[string]any)["args"] = []string{"/bin/sh", "-c", "true"}
+	spec["root"] = map[string]any{"path": rootfs, "readonly": true}
+	if data, err = json.Marshal(spec); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(config, data, 0o644); err != nil {
+		return nil, err
+	}
+	const fewer = 5
+	return func(round int) (time.Duration, error) {
+		var sum time.Duration
+		for i := range n / fewer {
+			took, err := command(ctx, bundle, "runc", "run", "-b", bundle, fmt.Sprintf("gobuild-bench-%d-%d-%d", os.Getpid(), round, i))
+			if err != nil {
+				return 0, err
+			}
+			sum += took
+		}
+		return sum * fewer, nil
+	}, nil
 }
 
 // bareRun is the least that a RUN needs: new namespaces, an overlay over lower, a new root, and a process in it. One operating
