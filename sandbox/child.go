@@ -162,23 +162,23 @@ func (c *child) startInit(exe *os.File, p *process) error {
 // initScript is what the init does before it serves.
 func initScript() *script {
 	s := &script{base: scriptBase, signals: initSignals()}
-	op := func(what, path string) scriptOp { return scriptOp{op: what, path: path} }
+	op := func(what string) scriptOp { return scriptOp{op: what} }
 	// Those signals wait until the program takes them, and no other has an effect.
-	s.call(op("block signals", ""), unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, s.words(^uint64(0)), 0, 8)
-	s.call(op("protect init", ""), unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
-	s.call(op("name init", ""), unix.SYS_PRCTL, unix.PR_SET_NAME, s.text("gobuild-init"))
+	s.call(op("block signals"), unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, s.words(^uint64(0)), 0, 8)
+	s.call(op("protect init"), unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
+	s.call(op("name init"), unix.SYS_PRCTL, unix.PR_SET_NAME, s.text("gobuild-init"))
 	// A new procfs shows the pid namespace of whoever mounts it. The thread outside takes it from here.
 	proc := s.text("proc")
-	s.call(op("mount proc", ""), unix.SYS_MOUNT, proc, s.text("/proc"), proc, unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, 0)
-	s.call(op("close descriptors", ""), unix.SYS_CLOSE_RANGE, scriptFD, uintptr(^uint32(0)), 0) // those that gobuild itself got, too
-	s.call(op("tell of start", ""), unix.SYS_WRITE, controlFD, s.words(messageReady), 8)
+	s.call(op("mount proc"), unix.SYS_MOUNT, proc, s.text("/proc"), proc, unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, 0)
+	s.call(op("close descriptors"), unix.SYS_CLOSE_RANGE, scriptFD, uintptr(^uint32(0)), 0) // those that gobuild itself got, too
+	s.call(op("tell of start"), unix.SYS_WRITE, controlFD, s.words(messageReady), 8)
 	// One message with the command's script and what else it needs; the descriptors get the lowest numbers, in order.
 	control := s.bytes(make([]byte, unix.CmsgSpace(4*maxSent)))
 	part := s.words(uint64(s.words(0)), 8)
 	message := s.words(0, 0, uint64(part), 1, uint64(control), uint64(unix.CmsgSpace(4*maxSent)), 0) // struct msghdr
-	s.call(op("receive command", ""), unix.SYS_RECVMSG, controlFD, message, 0)
-	s.call(op("map command", ""), unix.SYS_MMAP, commandBase, maxScript, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED, scriptFD, 0)
-	s.call(op("fork command", ""), scriptFork, commandBase+scriptStart)
+	s.call(op("receive command"), unix.SYS_RECVMSG, controlFD, message, 0)
+	s.call(op("map command"), unix.SYS_MMAP, commandBase, maxScript, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED, scriptFD, 0)
+	s.call(op("fork command"), scriptFork, commandBase+scriptStart)
 	return s
 }
 

@@ -25,7 +25,7 @@ import (
 // Nothing of gobuild's own memory is in such a process, and what it executes cannot be written to: it is sealed.
 
 // initProgram is never called: its bytes are what programText says.
-func initProgram()
+func initProgram() //nolint:unused // the assembler knows it
 
 func programText() unsafe.Pointer
 

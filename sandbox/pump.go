@@ -110,5 +110,3 @@ func (p *inputPump) stop() {
 		_ = p.write.Close()
 	}
 }
-
-func (p *inputPump) abandon() { p.stop() }
