@@ -135,7 +135,6 @@ func TestHostileF13_ReadOnly(t *testing.T) {
 	if err := os.Chmod(f.below, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := f.command("--root", filepath.Join(f.below, "denied"), f.dir)
 	copied := filepath.Join(f.below, "gobuild") // where others may execute it
 	data, err := os.ReadFile(binary)
 	if err != nil {
@@ -144,13 +143,24 @@ func TestHostileF13_ReadOnly(t *testing.T) {
 	if err := os.WriteFile(copied, data, 0o755); err != nil { //nolint:gosec // it is executed by another user
 		t.Fatal(err)
 	}
-	cmd.Path, cmd.Dir = copied, "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if err := os.Chmod(filepath.Dir(f.below), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if o := f.run(cmd); o.code != 3 || !strings.Contains(o.stderr, "permission denied") {
-		t.Errorf("without permission: exit code %d\n%s", o.code, o.stderr)
+	denied := []string{"--root", filepath.Join(f.below, "denied")}
+	for _, tc := range []struct {
+		args  []string
+		words []string
+	}{
+		{append(denied, "images"), []string{"permission denied"}},
+		{append(denied, f.dir), []string{"permission denied", "/etc/subuid"}}, // a user without ids of its own gets no further
+	} {
+		cmd := exec.Command(copied, tc.args...)
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		o := f.run(cmd)
+		if o.code != 3 || !slices.ContainsFunc(tc.words, func(w string) bool { return strings.Contains(o.stderr, w) }) {
+			t.Errorf("without permission, %v: exit code %d\n%s", tc.args, o.code, o.stderr)
+		}
 	}
 }
 
