@@ -29,7 +29,7 @@ With --provenance=mode=max the statement has the Dockerfile, build arguments and
 taken from CONTEXT and the command line, which knows the flags of gobuild build. A context from git is fetched
 at its commit when no CONTEXT is given. Secrets, entitlements, networks and devices are never taken from a statement.`,
 		flags: verifyFlags,
-		run:   (*app).verify,
+		run:   (*app).verify, rights: always(rightsSteps),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,15 +14,20 @@ import (
 type Range struct{ First, Count uint32 }
 
 // Ranges reads what a file like /etc/subuid gives a user, by number or by name; an empty name is nobody's. A line that makes no sense
-// is passed over, as the programs that put the file to use do (subuid(5)).
+// is passed over, as the programs that put the file to use do (subuid(5)); so is a range that has ids of an earlier one, which the
+// kernel would refuse: some tools write a line for the name and one for the number.
 func Ranges(path string, uid int, name string) ([]Range, error) {
 	var list []Range
 	err := eachLine(path, func(owner string, r Range) {
-		if (owner == strconv.Itoa(uid) || owner == name) && owner != "" && len(list) < maxRanges {
+		if (owner == strconv.Itoa(uid) || owner == name) && owner != "" && len(list) < maxRanges && !slices.ContainsFunc(list, r.overlaps) {
 			list = append(list, r)
 		}
 	})
 	return list, err
+}
+
+func (r Range) overlaps(other Range) bool {
+	return uint64(r.First) < uint64(other.First)+uint64(other.Count) && uint64(other.First) < uint64(r.First)+uint64(r.Count)
 }
 
 // Sum counts the ids of ranges.

@@ -34,7 +34,14 @@ func TestRanges(t *testing.T) {
 	if got, err := Ranges(path+".missing", 1000, "me"); err != nil || got != nil {
 		t.Errorf("of no file: %v, %v", got, err)
 	}
-	if got, err := Ranges(write(t, strings.Repeat("me:1:1\n", maxRanges+5)), 1, "me"); err != nil || len(got) != maxRanges {
+	if got, err := Ranges(write(t, "me:100:50\n1000:100:50\nme:149:2\nme:150:2\nme:98:2\n"), 1000, "me"); err != nil || !reflect.DeepEqual(got, []Range{{100, 50}, {150, 2}, {98, 2}}) {
+		t.Errorf("ranges that overlap: %v, %v", got, err)
+	}
+	var many strings.Builder
+	for i := range maxRanges + 5 {
+		fmt.Fprintf(&many, "me:%d:1\n", i)
+	}
+	if got, err := Ranges(write(t, many.String()), 1, "me"); err != nil || len(got) != maxRanges {
 		t.Errorf("%d ranges, %v", len(got), err)
 	}
 	if _, err := Ranges(write(t, strings.Repeat("x", maxFile+1)), 1, "me"); err == nil {
