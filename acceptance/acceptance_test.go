@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -176,12 +177,13 @@ func readJSON(t *testing.T, name string, v any) {
 	}
 }
 
-// leftovers are the mounts and cgroups that exist, for a comparison of before and after.
+// leftovers are the mounts and cgroups that exist, for a comparison of before and after. A group whose process lives is in use: by tests
+// that run at the same time.
 func leftovers(t *testing.T) string {
 	t.Helper()
 	var groups []string
 	err := filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.Contains(p, "gobuild") {
+		if err == nil && d.IsDir() && strings.Contains(p, "gobuild") && !ofLiving(d.Name()) {
 			groups = append(groups, p)
 		}
 		return nil
@@ -190,6 +192,14 @@ func leftovers(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return ownMounts(t) + strings.Join(groups, "\n")
+}
+
+// ofLiving says whether a step's cgroup, gobuild-step-PID-RANDOM-NUMBER, is that of a process which is there.
+func ofLiving(group string) bool {
+	rest, ok := strings.CutPrefix(group, "gobuild-step-")
+	number, _, _ := strings.Cut(rest, "-")
+	pid, err := strconv.Atoi(number)
+	return ok && err == nil && pid > 0 && syscall.Kill(pid, 0) == nil
 }
 
 // processes are those whose environment has the mark.
