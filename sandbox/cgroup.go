@@ -107,7 +107,7 @@ type group struct {
 }
 
 // create makes a group with limits and moves a process into it.
-func (g *groups) create(l Limits, devices []string, pid int) (*group, error) {
+func (g *groups) create(l Limits, devices []deviceRule, pid int) (*group, error) {
 	h, err := g.find()
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func (g *groups) create(l Limits, devices []string, pid int) (*group, error) {
 		return nil, err
 	}
 	if h.unified {
-		err = made.makeUnified(&h, name, need)
+		err = made.makeUnified(&h, name, need, devices)
 	} else {
 		if g.parent != "" {
 			need = inheritable() // what is set there holds for steps without limits too
@@ -148,13 +148,21 @@ func (g *groups) create(l Limits, devices []string, pid int) (*group, error) {
 		err = made.enter(pid)
 	}
 	if err != nil {
-		e := setupError("limit step", name, errors.Join(err, made.destroy()))
+		e := setupError(limitOp(&l), name, errors.Join(err, made.destroy()))
 		if e.Kind == nil {
 			e.Kind = ErrLimitUnavailable
 		}
 		return nil, e
 	}
 	return made, nil
+}
+
+// limitOp says which limits are meant.
+func limitOp(l *Limits) string {
+	if list := controllersOf(l); len(list) > 0 {
+		return "limit " + strings.Join(list, ", ") + " of step"
+	}
+	return "limit step"
 }
 
 // forStep makes the group of a step, nil where it needs none. With bestEffort a limit that cannot be had is told and left out.
@@ -165,10 +173,10 @@ func (g *groups) forStep(k *kind, pid int, bestEffort bool, notice func(string))
 		if err != nil {
 			return nil, err
 		}
-		if h.unified || !h.has("devices") {
-			if k.filtered {
-				return nil, &SetupError{Op: "limit step", Path: "devices", Kind: ErrLimitUnavailable, Detail: "access to a device can only be restricted with the version 1 controller; give it with rwm"}
-			}
+		switch {
+		case !h.unified && !h.has("devices") && k.filtered:
+			return nil, &SetupError{Op: "limit step", Path: "devices", Kind: ErrLimitUnavailable, Detail: "access to a device can only be restricted with the cgroup controller, which is not there; give it with rwm"}
+		case !k.filtered && (h.unified || !h.has("devices")):
 			devices = nil // nodes that were not given are of no use in a step's root anyway
 		}
 	}
@@ -188,7 +196,7 @@ func (g *groups) forStep(k *kind, pid int, bestEffort bool, notice func(string))
 		}
 	}
 	made, err := g.create(l, devices, pid)
-	if err != nil && bestEffort && errors.Is(err, ErrLimitUnavailable) {
+	if err != nil && bestEffort && !k.filtered && errors.Is(err, ErrLimitUnavailable) {
 		notice("limits of " + strings.Join(controllersOf(&l), ", ") + " are not set: " + err.Error())
 		return nil, nil
 	}

@@ -91,7 +91,10 @@ func nearestGroup(dir string) string {
 	return dir
 }
 
-func (g *group) makeUnified(h *hierarchies, name string, need []string) error {
+func (g *group) makeUnified(h *hierarchies, name string, need []string, devices []deviceRule) error {
+	if h.dir == "" {
+		return fmt.Errorf("%w: the cgroup of this process is outside of what is mounted at %s", ErrLimitUnavailable, cgroup2.UnifiedMountpoint)
+	}
 	for i, controller := range need {
 		need[i] = h.nameOf(controller)
 	}
@@ -114,6 +117,11 @@ func (g *group) makeUnified(h *hierarchies, name string, need []string) error {
 		return err
 	}
 	g.stats = m
+	if len(devices) > 0 {
+		if err := filterDevices(dir, devices); err != nil {
+			return err
+		}
+	}
 	return g.lock()
 }
 

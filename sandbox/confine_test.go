@@ -132,20 +132,6 @@ func TestG14_PidsLimit(t *testing.T) {
 	}
 }
 
-func TestG14_CPU(t *testing.T) {
-	t.Parallel()
-	f, sh := limited(t, Limits{CPUShares: 512, CPUPeriod: 50000, CPUQuota: 25000, CpusetCPUs: "0"})
-	h, err := f.groups.find()
-	must(t, err)
-	if h.unified {
-		t.Skip("reads files of cgroup version 1")
-	}
-	out, _ := sh("cd /sys/fs/cgroup/cpu/$(sed -n 's/.*:cpu:.//p' /proc/self/cgroup) && cat cpu.shares cpu.cfs_period_us cpu.cfs_quota_us; grep Cpus_allowed_list /proc/self/status")
-	if out != "512\n50000\n25000\nCpus_allowed_list:\t0\n" {
-		t.Errorf("%q", out)
-	}
-}
-
 func TestG14_LimitThatCannotBeSet(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, Config{})

@@ -18,16 +18,29 @@ type Device struct {
 	Major, Minor uint32
 	Mode         uint32 // permission bits
 	UID, GID     int
-	Access       string // of "rwm"; anything but all of it needs the cgroup controller devices
+	Access       string // of "rwm"; less than both of r and w needs a filter of the step's cgroup
 }
 
-// rule is a line of the device filter (cgroup-v1/devices.rst).
-func (d *Device) rule() string {
+// deviceRule lets a step use devices. A number below zero is any.
+type deviceRule struct {
+	block        bool
+	major, minor int64
+	access       string // of "rwm"
+}
+
+// String is the rule as a line of version 1 (cgroup-v1/devices.rst).
+func (r deviceRule) String() string {
 	kind := "c"
-	if d.Block {
+	if r.block {
 		kind = "b"
 	}
-	return fmt.Sprintf("%s %d:%d %s", kind, d.Major, d.Minor, d.Access)
+	number := func(n int64) string {
+		if n < 0 {
+			return "*"
+		}
+		return strconv.FormatInt(n, 10)
+	}
+	return kind + " " + number(r.major) + ":" + number(r.minor) + " " + r.access
 }
 
 func (d *Device) check() error {
@@ -39,19 +52,23 @@ func (d *Device) check() error {
 }
 
 // deviceRules are all that a step with devices can use, in one order.
-func deviceRules(list []Device) []string {
+func deviceRules(list []Device) []deviceRule {
 	if len(list) == 0 {
 		return nil
 	}
-	rules := []string{"c *:* m", "b *:* m", "c 5:2 rwm", "c 136:* rwm"} // any node may be made; ptmx and pts
+	const anyNumber = -1
+	rules := []deviceRule{
+		{false, anyNumber, anyNumber, "m"}, {true, anyNumber, anyNumber, "m"}, // any node may be made
+		{false, 5, 2, "rwm"}, {false, 136, anyNumber, "rwm"}, // ptmx and pts
+	}
 	for _, d := range devices() {
-		rules = append(rules, fmt.Sprintf("c %d:%d rwm", d.major, d.minor))
+		rules = append(rules, deviceRule{false, int64(d.major), int64(d.minor), "rwm"})
 	}
-	var own []string
+	var own []deviceRule
 	for i := range list {
-		own = append(own, list[i].rule())
+		own = append(own, deviceRule{list[i].Block, int64(list[i].Major), int64(list[i].Minor), list[i].Access})
 	}
-	slices.Sort(own)
+	slices.SortFunc(own, func(a, b deviceRule) int { return strings.Compare(a.String(), b.String()) })
 	return append(rules, slices.Compact(own)...)
 }
 
@@ -62,8 +79,8 @@ func filtered(list []Device) bool {
 	})
 }
 
-// makeFilter makes the group that lets exactly these devices through (version 1 only).
-func makeFilter(dir string, rules []string) error {
+// makeFilter makes the group of version 1 that lets exactly these devices through.
+func makeFilter(dir string, rules []deviceRule) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -71,7 +88,7 @@ func makeFilter(dir string, rules []string) error {
 		return err
 	}
 	for _, rule := range rules {
-		if err := os.WriteFile(filepath.Join(dir, "devices.allow"), []byte(rule), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "devices.allow"), []byte(rule.String()), 0); err != nil {
 			return fmt.Errorf("%w: %s", err, rule)
 		}
 	}

@@ -57,6 +57,8 @@ const (
 	oomScoreAdj = 500
 	// initPids is added to a pids limit for the step's init, which is in the same cgroup.
 	initPids = 1
+	// maxProgramLoads is how often a device filter is given to the kernel, whose check of it any signal ends.
+	maxProgramLoads = 100
 	// maxVacate is how often processes are moved out of a group before it is given up: those that are being moved may start others.
 	maxVacate = 20
 	// maxAncestors bounds the walk from a process to those that started it.

@@ -41,8 +41,8 @@ type kind struct {
 	gateway    bool // the host can be reached from it, where it is a network of the step's own
 	limits     Limits
 	privileges privileges
-	devices    []string // rules of the filter; none: no filter
-	filtered   bool     // the filter must be had
+	devices    []deviceRule // of the filter; none: no filter
+	filtered   bool         // the filter must be had
 }
 
 // New makes a Runner. It needs root, of the machine or of a user namespace.
