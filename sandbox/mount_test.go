@@ -216,3 +216,20 @@ func TestStubDirLeavesNothing(t *testing.T) {
 	}
 	assertUpperEmpty(t, s)
 }
+
+// The main thread of a process never ends, and neither would what is mounted in its namespace.
+func TestMountsOfAPrivateThreadEndWithIt(t *testing.T) {
+	alone(t, func(t *testing.T) {
+		before := readProc(os.Getpid(), "mountinfo")
+		for range 200 {
+			thread, err := onPrivateThread(func() (int, error) { return unix.Gettid(), nil })
+			must(t, err)
+			if thread == unix.Getpid() {
+				t.Fatal("the main thread has a namespace of its own")
+			}
+		}
+		if after := readProc(os.Getpid(), "mountinfo"); after != before {
+			t.Errorf("mounts were\n%s\nand are\n%s", before, after)
+		}
+	})
+}

@@ -209,6 +209,14 @@ func onPrivateThread(f func() (int, error)) (int, error) {
 	done := make(chan result, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread does not end: what is mounted there would stay as long as this process, and be what /proc/self
+			// shows. While it is held here, the goroutine that is started next is on another one.
+			fd, err := onPrivateThread(f)
+			runtime.UnlockOSThread()
+			done <- result{fd, err}
+			return
+		}
 		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 			done <- result{-1, setupError("unshare mount namespace", "", err)}
 			return
