@@ -47,10 +47,14 @@ func inNamespace(t *testing.T, tests ...string) {
 func TestG8_StepsInAUserNamespace(t *testing.T) {
 	t.Parallel()
 	newFixture(t, Config{})
-	inNamespace(t, "TestInNamespaceOverlay", "TestInNamespaceHostNetwork", "TestInNamespaceJoinedNetwork", "TestG18_ExitStatus", "TestG1_Environment", "TestG2_Users", "TestG3_WorkingDirectory",
+	compiled := "TestHostileH68H72_SystemCalls"
+	if _, err := exec.LookPath("go"); err != nil {
+		compiled = "TestG4_UmaskAndStdio" // nothing can be compiled here: one more of the others instead
+	}
+	inNamespace(t, compiled, "TestInNamespaceOverlay", "TestInNamespaceHostNetwork", "TestInNamespaceJoinedNetwork", "TestG18_ExitStatus", "TestG1_Environment", "TestG2_Users", "TestG3_WorkingDirectory",
 		"TestG5G6G7_EtcFilesAndHostname", "TestG9_ShmSize", "TestG11_SetuidProgramsWork", "TestG16_NetworkNone", "TestB24_Tmpfs", "TestB25_File",
 		"TestHostileH80_Stubs", "TestReadOnlyRoot", "TestEmptyLowerBindsUpper", "TestManyAndOddlyNamedLayers", "TestG18_ZombiesAreReapedAndDaemonsEnd",
-		"TestG21_CancelLeavesNothing", "TestStepsInParallel", "TestHostileH68H72_SystemCalls", "TestHostileH69_SettingsOfTheMachine")
+		"TestG21_CancelLeavesNothing", "TestStepsInParallel", "TestHostileH69_SettingsOfTheMachine")
 }
 
 // userNamespaceOnly skips a test that another one starts in a user namespace.
