@@ -15,16 +15,7 @@ import (
 func TestM2_GoContainerregistryReadsAnIndexWithAttestations(t *testing.T) {
 	t.Parallel()
 	p := attestedProject(t, ProvenanceOptions{Max: true})
-	dest := filepath.Join(t.TempDir(), "layout")
-	p.opt.Platforms = []string{"linux/amd64", "linux/arm64"}
-	p.opt.Outputs = []Output{{Type: "oci", Dest: dest}}
-	res := mustBuild(t, p)
-	top, err := layout.ImageIndexFromPath(dest)
-	must(t, err)
-	idx, err := top.ImageIndex(v1.Hash{Algorithm: "sha256", Hex: res.Manifest.Digest.Encoded()})
-	must(t, err)
-	m, err := idx.IndexManifest()
-	must(t, err)
+	idx, m := p.readElsewhere()
 	if len(m.Manifests) != 4 {
 		t.Fatalf("%d entries, want two images and two attestations", len(m.Manifests))
 	}
@@ -55,4 +46,20 @@ func TestM2_GoContainerregistryReadsAnIndexWithAttestations(t *testing.T) {
 			t.Errorf("statement %s about %v", st.PredicateType, st.Subject)
 		}
 	}
+}
+
+// readElsewhere builds for two platforms and has another reader open the index.
+func (p *project) readElsewhere() (v1.ImageIndex, *v1.IndexManifest) {
+	p.t.Helper()
+	dest := filepath.Join(p.t.TempDir(), "layout")
+	p.opt.Platforms = []string{"linux/amd64", "linux/arm64"}
+	p.opt.Outputs = []Output{{Type: "oci", Dest: dest}}
+	res := mustBuild(p.t, p)
+	top, err := layout.ImageIndexFromPath(dest)
+	must(p.t, err)
+	idx, err := top.ImageIndex(v1.Hash{Algorithm: "sha256", Hex: res.Manifest.Digest.Encoded()})
+	must(p.t, err)
+	m, err := idx.IndexManifest()
+	must(p.t, err)
+	return idx, m
 }

@@ -7,9 +7,11 @@ import (
 	"io"
 	"runtime"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
+	"gobuild/internal/rescue"
 	"gobuild/stages"
 )
 
@@ -251,13 +253,14 @@ func (bd *build) runStages(ctx context.Context) error {
 var errStopped = errors.New("another stage failed")
 
 // guard turns a panic of a part into an error: no trace reaches a user, and other goroutines clean up (HOSTILE R-31).
-func guard(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &Error{Category: CategoryEnvironment, Op: "internal error", Err: fmt.Errorf("%v", p), Hint: "please report this with the Dockerfile that caused it"}
-		}
-	}()
-	return f()
+func guard(f func() error) error {
+	err := rescue.Do(f)
+	var p *rescue.Panic
+	var known *Error
+	if !errors.As(err, &p) || errors.As(err, &known) {
+		return err
+	}
+	return &Error{Category: CategoryEnvironment, Op: "internal error", Err: errors.New(strings.TrimPrefix(err.Error(), "internal error: ")), Hint: "please report this with the Dockerfile that caused it"}
 }
 
 // withOthers adds real failures of other stages; those that were only stopped say nothing.

@@ -13,9 +13,6 @@ import (
 	"testing"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-
 	"gobuild/image"
 )
 
@@ -232,16 +229,7 @@ func TestM4_WhatCouldNotBeReadIsAWarning(t *testing.T) {
 func TestM4_GoContainerregistryReadsTheBillsOfAllPlatforms(t *testing.T) {
 	t.Parallel()
 	p := billed(t, "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /\n", map[string]string{"amd64/Cargo.lock": cargo("amd64"), "arm64/Cargo.lock": cargo("arm64")})
-	dest := filepath.Join(t.TempDir(), "layout")
-	p.opt.Platforms = []string{"linux/amd64", "linux/arm64"}
-	p.opt.Outputs = []Output{{Type: "oci", Dest: dest}}
-	res := mustBuild(t, p)
-	top, err := layout.ImageIndexFromPath(dest)
-	must(t, err)
-	idx, err := top.ImageIndex(v1.Hash{Algorithm: "sha256", Hex: res.Manifest.Digest.Encoded()})
-	must(t, err)
-	m, err := idx.IndexManifest()
-	must(t, err)
+	idx, m := p.readElsewhere()
 	for i, arch := range []string{"amd64", "arm64"} {
 		att, err := idx.Image(m.Manifests[2+i].Digest)
 		must(t, err)

@@ -30,19 +30,19 @@ func settings() []setting {
 
 func imageSettings() []setting {
 	return []setting{
-		{"target", one(func(o *Options) *string { return &o.Target }), setOne(func(o *Options) *string { return &o.Target })},
-		{"platform", list(func(o *Options) *[]string { return &o.Platforms }), setList(func(o *Options) *[]string { return &o.Platforms })},
-		{"build-arg", pairs(func(o *Options) *map[string]string { return &o.BuildArgs }), setPairs(func(o *Options) *map[string]string { return &o.BuildArgs })},
-		{"label", pairs(func(o *Options) *map[string]string { return &o.Labels }), setPairs(func(o *Options) *map[string]string { return &o.Labels })},
+		word("target", func(o *Options) *string { return &o.Target }),
+		words("platform", func(o *Options) *[]string { return &o.Platforms }),
+		mapped("build-arg", func(o *Options) *map[string]string { return &o.BuildArgs }),
+		mapped("label", func(o *Options) *map[string]string { return &o.Labels }),
 		{"env", getEnv, setEnv},
-		{"unsetenv", list(func(o *Options) *[]string { return &o.Unset.Env }), setList(func(o *Options) *[]string { return &o.Unset.Env })},
-		{"unsetlabel", list(func(o *Options) *[]string { return &o.Unset.Labels }), setList(func(o *Options) *[]string { return &o.Unset.Labels })},
-		{"unsetannotation", list(func(o *Options) *[]string { return &o.UnsetAnnotations }), setList(func(o *Options) *[]string { return &o.UnsetAnnotations })},
-		{"inherit-annotations", on(func(o *Options) *bool { return &o.InheritAnnotations }), setOn(func(o *Options) *bool { return &o.InheritAnnotations })},
+		words("unsetenv", func(o *Options) *[]string { return &o.Unset.Env }),
+		words("unsetlabel", func(o *Options) *[]string { return &o.Unset.Labels }),
+		words("unsetannotation", func(o *Options) *[]string { return &o.UnsetAnnotations }),
+		toggle("inherit-annotations", "true", func(o *Options) *bool { return &o.InheritAnnotations }),
 		{"annotation", getAnnotations, setAnnotations},
-		{"squash", one(func(o *Options) *string { return &o.Squash }), setOne(func(o *Options) *string { return &o.Squash })},
-		{"layer-xattrs", on(func(o *Options) *bool { return &o.UserXattrs }), setOn(func(o *Options) *bool { return &o.UserXattrs })},
-		{"ignore-syntax", on(func(o *Options) *bool { return &o.IgnoreSyntax }), setOn(func(o *Options) *bool { return &o.IgnoreSyntax })},
+		word("squash", func(o *Options) *string { return &o.Squash }),
+		toggle("layer-xattrs", "true", func(o *Options) *bool { return &o.UserXattrs }),
+		toggle("ignore-syntax", "true", func(o *Options) *bool { return &o.IgnoreSyntax }),
 		{"source-date-epoch", getEpoch, setEpoch},
 		{"build-context", getContexts, setContexts},
 		{"ignorefile", func(o *Options) []string { return wordOf(filepath.Base(o.IgnoreFile), o.IgnoreFile != "") }, nil},
@@ -53,16 +53,16 @@ func imageSettings() []setting {
 func stepSettings() []setting {
 	return []setting{
 		{"network", one(func(o *Options) *string { return &o.Run.Network }), setNetwork},
-		{"add-host", list(func(o *Options) *[]string { return &o.Run.AddHosts }), setList(func(o *Options) *[]string { return &o.Run.AddHosts })},
-		{"hostname", one(func(o *Options) *string { return &o.Run.Hostname }), setOne(func(o *Options) *string { return &o.Run.Hostname })},
+		words("add-host", func(o *Options) *[]string { return &o.Run.AddHosts }),
+		word("hostname", func(o *Options) *string { return &o.Run.Hostname }),
 		{"shm-size", getShm, setShm},
 		{"ulimit", getUlimits, nil},
-		{"no-hosts", on(func(o *Options) *bool { return &o.Run.NoHosts }), setOn(func(o *Options) *bool { return &o.Run.NoHosts })},
+		toggle("no-hosts", "true", func(o *Options) *bool { return &o.Run.NoHosts }),
 		{"cap-add", list(func(o *Options) *[]string { return &o.Run.CapAdd }), nil},
-		{"cap-drop", list(func(o *Options) *[]string { return &o.Run.CapDrop }), setList(func(o *Options) *[]string { return &o.Run.CapDrop })},
+		words("cap-drop", func(o *Options) *[]string { return &o.Run.CapDrop }),
 		{"device", list(func(o *Options) *[]string { return &o.Run.Devices }), nil},
 		{"security-opt", getSecurity, nil},
-		{"dns", func(o *Options) []string { return wordOf("none", o.Run.DNSNone) }, setOn(func(o *Options) *bool { return &o.Run.DNSNone })},
+		toggle("dns", "none", func(o *Options) *bool { return &o.Run.DNSNone }),
 	}
 }
 
@@ -138,15 +138,28 @@ func setList(field func(*Options) *[]string) func(*Options, []string) error {
 	}
 }
 
-func on(field func(*Options) *bool) func(*Options) []string {
-	return func(o *Options) []string { return wordOf("true", *field(o)) }
+// word, words, toggle and mapped are settings that are a field as it is.
+func word(name string, field func(*Options) *string) setting {
+	return setting{name, one(field), setOne(field)}
 }
 
-func setOn(field func(*Options) *bool) func(*Options, []string) error {
-	return func(o *Options, _ []string) error {
+func words(name string, field func(*Options) *[]string) setting {
+	return setting{name, list(field), setList(field)}
+}
+
+func mapped(name string, field func(*Options) *map[string]string) setting {
+	return setting{name, pairs(field), setPairs(field)}
+}
+
+func toggle(name, value string, field func(*Options) *bool) setting {
+	get := func(o *Options) []string { return wordOf(value, *field(o)) }
+	return setting{name, get, func(o *Options, values []string) error {
+		if !slices.Equal(values, []string{value}) {
+			return errValue
+		}
 		*field(o) = true
 		return nil
-	}
+	}}
 }
 
 func pairs(field func(*Options) *map[string]string) func(*Options) []string {

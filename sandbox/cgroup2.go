@@ -213,8 +213,7 @@ func startedByUs(pid int) bool {
 		if pid <= 1 {
 			return false
 		}
-		stat := readProc(pid, "stat")
-		fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]) // proc_pid_stat(5): state, then the parent
+		fields := procStat(pid)
 		if len(fields) < 2 {
 			return true
 		}

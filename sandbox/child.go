@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,22 +12,18 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/rescue"
 )
 
 // childName is argv[0] of a step's init, as ps shows it.
 const childName = "gobuild-sandbox-init"
 
-// IsChild says whether a process with these arguments is a child of Probe: its main must call ChildMain before anything else.
-func IsChild(argv []string) bool { return isProbe(argv) }
-
-// ChildMain is the life of such a child. It never returns.
-func ChildMain() { unix.Exit(probeMain(os.Args)) }
-
 // child is the inside of one step: a thread of this process that is in namespaces of the step's own, and the init that it started
 // there. All of its methods run on that thread.
 type child struct {
-	prep prepFrame
-	step *stepFrame
+	prep childPrep
+	step *childStep
 
 	initPID int // 0: it has been waited for
 	control int // our end of the init's socket
@@ -37,65 +32,77 @@ type child struct {
 	net     int    // /proc/thread-self/net/dev
 	badness string // the command's oom_score_adj; "": as it is
 	root    *stepRoot
-	userNS  bool // gobuild itself is in a user namespace
+	userNS  bool         // gobuild itself is in a user namespace
+	held    map[int]bool // descriptors that close is to close
 	notices []string
 	loops   int // the last loop device that an insecure step has
 }
 
-// live is the whole life of a child.
+// live is the whole life of a child, on a thread that ends with it, and with it what it holds of namespaces.
 func (p *process) live(req *spawnRequest, exe *os.File) {
-	runtime.LockOSThread() // never unlocked: the thread, and what it holds of namespaces, ends with the goroutine
-	if unix.Gettid() == unix.Getpid() {
-		// The main thread does not end, and /proc/self shows what it is in.
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			p.live(req, exe)
-		}()
-		<-done
-		runtime.UnlockOSThread()
-		return
-	}
 	defer close(p.over)
-	c := &child{prep: req.prep, control: -1, scratch: -1, net: -1}
+	c := &child{prep: req.prep, scratch: -1, held: map[int]bool{}}
 	defer c.close()
-	err := c.begin(req.net, exe, p)
+	err := rescue.Do(func() error { return c.begin(req.net, exe, p) })
 	p.born <- err
 	if err != nil || !<-p.attached {
-		c.endInit()
 		return
 	}
-	prepErr := c.guard(c.prepare)
+	prepErr := rescue.Do(c.prepare)
 	select {
 	case step := <-p.steps:
-		c.step = step
-		var result replyFrame
-		err := c.guard(func() (err error) {
-			if prepErr == nil {
-				result, err = c.run()
-			}
-			return err
-		})
-		c.endInit()
-		closeAll(step.FDs) // so that the root's overlay ends
-		if err = errors.Join(prepErr, err); err != nil {
-			result = replyFrame{Err: setupError("run step", "", err)}
-		}
-		result.Notices = c.notices
-		p.outcome <- result
+		p.outcome <- c.serve(step, prepErr)
 	case <-p.quit:
-		c.endInit()
 	}
 }
 
-// guard makes an error of a panic: it would end all of gobuild's steps.
-func (c *child) guard(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = &SetupError{Op: "sandbox", Detail: fmt.Sprint("internal error: ", r)}
-		}
-	}()
-	return f()
+// serve runs a step, unless its world could not be built, and lets go of all that the step had.
+func (c *child) serve(step *childStep, err error) (result childReply) {
+	c.step = step
+	if err == nil {
+		err = rescue.Do(func() (err error) {
+			result, err = c.run()
+			return err
+		})
+	}
+	c.close()
+	if err != nil {
+		result = childReply{Err: setupError("run step", "", err)}
+	}
+	result.Notices = c.notices
+	return result
+}
+
+// close ends the step's processes, and lets go of all that keeps the step's directories busy: descriptors, and what is mounted. It may be
+// called again.
+func (c *child) close() {
+	c.endInit()
+	if c.root != nil {
+		_ = c.root.tree.Close() // read only
+	}
+	if c.step != nil {
+		closeAll(c.step.FDs)
+		c.step.FDs = nil
+	}
+	if c.scratch >= 0 {
+		_ = unix.Unmount("/", unix.MNT_DETACH) // of the thread's own namespace; a root that was left before is none
+	}
+	for fd := range c.held {
+		_ = unix.Close(fd)
+	}
+	c.held, c.scratch = map[int]bool{}, -1
+}
+
+// hold has close close a descriptor.
+func (c *child) hold(fd int) int {
+	c.held[fd] = true
+	return fd
+}
+
+// place attaches a mount that is held, and closes it.
+func (c *child) place(mount int, path string) error {
+	delete(c.held, mount)
+	return attachNewAt(mount, nil, path)
 }
 
 // begin enters the namespaces and starts the init, which mounts /proc.
@@ -127,7 +134,7 @@ func (c *child) startInit(exe *os.File, p *process) error {
 	if err != nil {
 		return setupError("start init", "", err)
 	}
-	c.control = pair[0]
+	c.control = c.hold(pair[0])
 	defer unix.Close(pair[1])
 	script := initScript()
 	fd, err := script.open()
@@ -232,34 +239,33 @@ type execError struct{ error }
 func (e execError) Unwrap() error { return e.error }
 
 // run puts the step's root together, runs the command in it, and takes it apart.
-func (c *child) run() (replyFrame, error) {
-	var err error
-	if c.root, err = c.enterRoot(); err != nil {
-		return replyFrame{}, err
+func (c *child) run() (childReply, error) {
+	if err := c.enterRoot(); err != nil {
+		return childReply{}, err
 	}
 	cmd, err := c.resolveCommand()
 	if err != nil {
-		return replyFrame{}, err
+		return childReply{}, err
 	}
-	var result replyFrame
+	var result childReply
 	if cmd.failure != ExecOK {
-		result = replyFrame{Exec: cmd.failure, ExecText: cmd.text}
+		result = childReply{Exec: cmd.failure, ExecText: cmd.text}
 		c.endInit()
 	} else if result, err = c.execute(cmd); err != nil {
-		return replyFrame{}, err
+		return childReply{}, err
 	}
 	return result, c.leaveRoot()
 }
 
 // execute runs the command to its end, and the end of all that it left behind.
-func (c *child) execute(cmd *command) (replyFrame, error) {
+func (c *child) execute(cmd *command) (childReply, error) {
 	script, err := c.commandScript(cmd)
 	if err != nil {
-		return replyFrame{}, err
+		return childReply{}, err
 	}
 	start := time.Now()
 	if err := c.send(script, cmd); err != nil {
-		return replyFrame{}, err
+		return childReply{}, err
 	}
 	message, err := c.receive(script)
 	wall := time.Since(start)
@@ -268,10 +274,10 @@ func (c *child) execute(cmd *command) (replyFrame, error) {
 		return cmd.startFailed(err)
 	}
 	if len(message) != messageSize || binary.NativeEndian.Uint64(message) != messageEnded {
-		return replyFrame{}, &SetupError{Op: "hear init", Detail: fmt.Sprintf("a message of %d bytes", len(message))}
+		return childReply{}, &SetupError{Op: "hear init", Detail: fmt.Sprintf("a message of %d bytes", len(message))}
 	}
 	status := unix.WaitStatus(binary.NativeEndian.Uint32(message[8:]))
-	result := replyFrame{Wall: wall, ExitCode: status.ExitStatus()}
+	result := childReply{Wall: wall, ExitCode: status.ExitStatus()}
 	if status.Signaled() {
 		result.Signal = int(status.Signal())
 		result.ExitCode = 128 + result.Signal
@@ -321,21 +327,8 @@ func (c *child) endInit() (usage unix.Rusage) {
 	return usage
 }
 
-// close lets go of what the thread has. What is mounted in its namespace ends with the thread; the root, with all that is mounted in
-// it, is dropped here, so that nothing keeps a step's directories busy when the caller goes on.
-func (c *child) close() {
-	for _, fd := range []int{c.control, c.scratch, c.net} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-	}
-	if c.scratch >= 0 {
-		_ = unix.Unmount("/", unix.MNT_DETACH)
-	}
-}
-
 // count reads what the kernel counted of the step's processes, and of their network.
-func (c *child) count(r *replyFrame, usage unix.Rusage) {
+func (c *child) count(r *childReply, usage unix.Rusage) {
 	r.User = time.Duration(usage.Utime.Nano())
 	r.Sys = time.Duration(usage.Stime.Nano())
 	r.Read, r.Written = usage.Inblock*512, usage.Oublock*512 // blocks of 512 bytes whatever the device has, getrusage(2)

@@ -47,7 +47,7 @@ func devices() []device {
 // /sys and /dev as they will be moved into the step's own root. From here on nothing of the host's file systems is in reach.
 func (c *child) prepare() error {
 	unix.Umask(0)
-	proc, err := takeProc()
+	proc, err := c.takeProc()
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (c *child) prepare() error {
 	if err := c.openOwn(); err != nil {
 		return err
 	}
-	nodes, err := openDevices()
+	nodes, err := c.openDevices()
 	if err != nil {
 		return err
 	}
@@ -69,12 +69,13 @@ func (c *child) prepare() error {
 	if err != nil {
 		return err
 	}
+	c.hold(sys)
 	if err := c.moveToScratch(); err != nil {
 		return err
 	}
 	for _, build := range []func() error{
-		func() error { return attachNewAt(proc, nil, "/proc") }, func() error { return attachNewAt(sys, nil, "/sys") }, func() error { return c.mountCgroups(groups) }, func() error { return c.makeDev(nodes) }, c.maskPaths,
-		c.setHostname(defaultHostname),
+		func() error { return c.place(proc, "/proc") }, func() error { return c.place(sys, "/sys") },
+		func() error { return c.mountCgroups(groups) }, func() error { return c.makeDev(nodes) }, c.maskPaths, c.setHostname(defaultHostname),
 	} {
 		if err := build(); err != nil {
 			return err
@@ -92,20 +93,16 @@ func (c *child) prepare() error {
 }
 
 // takeProc takes the procfs that the init has mounted over the host's, which is in sight again then.
-func takeProc() (int, error) {
+func (c *child) takeProc() (int, error) {
 	fd, err := cloneMount(unix.AT_FDCWD, "/proc", 0, attrPseudo, 0)
 	if err != nil {
 		return -1, setupError("mount proc", "", err)
 	}
-	if err := unix.Unmount("/proc", unix.MNT_DETACH); err != nil {
-		_ = unix.Close(fd)
-		return -1, setupError("mount proc", "", err)
-	}
-	return fd, nil
+	return c.hold(fd), inContext("mount proc", unix.Unmount("/proc", unix.MNT_DETACH))
 }
 
 // openDevices clones the mounts of the host's nodes while they are in reach.
-func openDevices() (map[string]int, error) {
+func (c *child) openDevices() (map[string]int, error) {
 	nodes := map[string]int{}
 	for _, d := range devices() {
 		path := "/dev/" + d.name
@@ -121,7 +118,7 @@ func openDevices() (map[string]int, error) {
 		if err != nil {
 			return nil, setupError("bind device", path, err)
 		}
-		nodes[d.name] = fd
+		nodes[d.name] = c.hold(fd)
 	}
 	return nodes, nil
 }
@@ -134,7 +131,7 @@ func (c *child) openCgroups() (map[string]int, error) {
 		if err != nil {
 			return nil, setupError("bind cgroup", g.Path, err)
 		}
-		groups[g.Name] = fd
+		groups[g.Name] = c.hold(fd)
 	}
 	return groups, nil
 }
@@ -166,6 +163,7 @@ func (c *child) moveToScratch() error {
 	if err != nil {
 		return setupError("open scratch", "", err)
 	}
+	c.hold(c.scratch)
 	return nil
 }
 
@@ -216,7 +214,7 @@ func (c *child) mountCgroups(groups map[string]int) error {
 		return nil
 	}
 	if fd, ok := groups[""]; ok {
-		return inContext("mount cgroup", attachNewAt(fd, nil, dir))
+		return inContext("mount cgroup", c.place(fd, dir))
 	}
 	tmp, err := newMount("tmpfs", attrPseudo, "mode=0755")
 	if err != nil {
@@ -231,7 +229,7 @@ func (c *child) mountCgroups(groups map[string]int) error {
 		if err := unix.Mkdir(path, 0o755); err != nil {
 			return setupError("make directory", path, err)
 		}
-		if err := attachNewAt(fd, nil, path); err != nil {
+		if err := c.place(fd, path); err != nil {
 			return setupError("mount cgroup", path, err)
 		}
 	}
@@ -252,7 +250,7 @@ func (c *child) makeDev(nodes map[string]int) error {
 		if err := makeFile(path, 0o666); err != nil {
 			return err
 		}
-		if err := attachNewAt(fd, nil, path); err != nil {
+		if err := c.place(fd, path); err != nil {
 			return setupError("mount device", path, err)
 		}
 	}
@@ -329,6 +327,7 @@ func (c *child) openOwn() error {
 	if c.net, err = unix.Open(counts, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return setupError("open", counts, err)
 	}
+	c.hold(c.net)
 	data, err := os.ReadFile("/proc/self/oom_score_adj")
 	if err != nil {
 		return nil //nolint:nilerr // then commands keep the score that gobuild has

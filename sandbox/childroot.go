@@ -36,33 +36,34 @@ type parentTimes struct {
 }
 
 // enterRoot puts the root of the step together below the scratch root, and makes it the root.
-func (c *child) enterRoot() (*stepRoot, error) {
+func (c *child) enterRoot() error {
 	r, err := openStepRoot(c.step.Root)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	c.root = r
 	if err := c.attachStandard(r); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range c.step.Mounts {
 		if err := c.attachMount(r, i); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if c.step.ReadOnlyRoot {
 		if err := setMountAttr(r.mount, 0, unix.MOUNT_ATTR_RDONLY, 0); err != nil {
-			return nil, setupError("make root read-only", "", err)
+			return setupError("make root read-only", "", err)
 		}
 	}
 	if name := c.step.Hostname; name != "" && name != defaultHostname {
 		if err := c.setHostname(name)(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := unix.Fchdir(int(r.tree.File().Fd())); err != nil {
-		return nil, setupError("enter root", "", err)
+		return setupError("enter root", "", err)
 	}
-	return r, pivotHere()
+	return pivotHere()
 }
 
 func openStepRoot(mount int) (*stepRoot, error) {
@@ -142,7 +143,7 @@ func (c *child) attachMount(r *stepRoot, i int) error {
 }
 
 // detachedMount gives what is to be mounted: what came with the step, or a new tmpfs or file of our own.
-func (c *child) detachedMount(m *wireMount, i int) (int, error) {
+func (c *child) detachedMount(m *stepMount, i int) (int, error) {
 	attrs, clear := unix.MOUNT_ATTR_NOSUID|attrNoDev, uint64(unix.MOUNT_ATTR_NOEXEC) // the scratch mount has it
 	if m.NoExec {
 		attrs, clear = attrs|unix.MOUNT_ATTR_NOEXEC, 0
@@ -167,7 +168,7 @@ func (c *child) detachedMount(m *wireMount, i int) (int, error) {
 	return newMount("tmpfs", attrs, options...)
 }
 
-func writeFile(name string, m *wireMount) error {
+func writeFile(name string, m *stepMount) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

@@ -166,12 +166,12 @@ func executable(st *unix.Stat_t, u passwd.User) bool {
 }
 
 // startFailed tells a command that cannot be executed, which is the step's failure, from a machine that cannot run it.
-func (cmd *command) startFailed(err error) (replyFrame, error) {
+func (cmd *command) startFailed(err error) (childReply, error) {
 	var exec execError
 	if !errors.As(err, &exec) {
-		return replyFrame{}, err
+		return childReply{}, err
 	}
-	reply := replyFrame{ExecText: fmt.Sprintf("exec: %q: %v", cmd.args[0], exec.error)}
+	reply := childReply{ExecText: fmt.Sprintf("exec: %q: %v", cmd.args[0], exec.error)}
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		reply.Exec = ExecNotFound
@@ -182,7 +182,7 @@ func (cmd *command) startFailed(err error) (replyFrame, error) {
 	case errors.Is(err, unix.E2BIG):
 		reply.Exec = ExecTooLong
 	default:
-		return replyFrame{}, setupError("start command", cmd.args[0], exec.error)
+		return childReply{}, setupError("start command", cmd.args[0], exec.error)
 	}
 	return reply, nil
 }

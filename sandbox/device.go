@@ -97,7 +97,7 @@ func makeFilter(dir string, rules []deviceRule) error {
 
 // deviceMounts makes nodes on a file system of their own and gives mounts of them: a node in a step's root or /dev would be of
 // no use there.
-func deviceMounts(list []Device) (mounts []wireMount, fds []int, err error) {
+func deviceMounts(list []Device) (mounts []stepMount, fds []int, err error) {
 	if len(list) == 0 {
 		return nil, nil, nil
 	}
@@ -118,7 +118,7 @@ func deviceMounts(list []Device) (mounts []wireMount, fds []int, err error) {
 				return -1, setupError("give device", d.Path, err)
 			}
 			fds = append(fds, fd)
-			mounts = append(mounts, wireMount{Target: d.Path})
+			mounts = append(mounts, stepMount{Target: d.Path})
 		}
 		return -1, nil
 	})

@@ -97,8 +97,7 @@ func readProcesses() (processTable, error) {
 		if err != nil {
 			continue
 		}
-		stat := readProc(pid, "stat")
-		fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]) // the name may hold anything
+		fields := procStat(pid)
 		if len(fields) < 2 {
 			continue
 		}

@@ -60,9 +60,7 @@ func namespaceOf(pid, name string) (uint64, error) {
 // StartTime is when a process was started, in ticks since the machine was: with its number it names one process only. 0: there is
 // no such process, or it has ended.
 func StartTime(pid int) uint64 {
-	// proc_pid_stat(5): the second field is the name in parentheses, which may hold anything; state is the 3rd, starttime the 22nd.
-	stat := readProc(pid, "stat")
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	fields := procStat(pid)
 	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
 		return 0
 	}
@@ -71,6 +69,13 @@ func StartTime(pid int) uint64 {
 		return 0
 	}
 	return n
+}
+
+// procStat are the fields of a process's stat from the third on, its state: then come its parent, and as the 20th when it was started.
+// The second is the name in parentheses, which may hold anything (proc_pid_stat(5)). None: there is no such process.
+func procStat(pid int) []string {
+	stat := readProc(pid, "stat")
+	return strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 }
 
 // readProc reads a small file of a process, "" if it cannot be read: processes end at any time.

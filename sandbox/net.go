@@ -70,10 +70,10 @@ func (n *networks) close() error {
 
 // stepNet is the network of one child.
 type stepNet struct {
-	own  bool      // a new namespace
-	join *os.File  // or this one; else the host's
-	link *stepLink // the way out of a new one; may be nil
-	out  *wireLink // what the child is told of it
+	own  bool       // a new namespace
+	join *os.File   // or this one; else the host's
+	link *stepLink  // the way out of a new one; may be nil
+	out  *linkSetup // what the child is told of it
 	plan *slirpPlan
 
 	mu    sync.Mutex
@@ -93,14 +93,14 @@ func (n *networks) open(k *kind) (*stepNet, error) {
 		if net.link, err = o.lease(k.gateway); err != nil {
 			return nil, err
 		}
-		net.out = net.link.wire()
+		net.out = net.link.setup()
 		return net, nil
 	case NetworkSlirp:
 		plan, err := n.tunnel()
 		if err != nil {
 			return nil, err
 		}
-		net.plan, net.out = plan, plan.wire(k.gateway)
+		net.plan, net.out = plan, plan.setup(k.gateway)
 		return net, nil
 	}
 	ns, id, err := openNetwork(k.network)

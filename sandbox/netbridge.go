@@ -118,9 +118,9 @@ func (l *stepLink) remove() error {
 }
 
 // wire is what the step's init is told.
-func (l *stepLink) wire() *wireLink {
+func (l *stepLink) setup() *linkSetup {
 	b := l.outlet.block
-	w := &wireLink{Address: b.address(l.number), Gateway: b.address(1), Closed: l.outlet.closed}
+	w := &linkSetup{Address: b.address(l.number), Gateway: b.address(1), Closed: l.outlet.closed}
 	if l.outlet.ipv6 {
 		w.Address6, w.Gateway6 = b.address6(l.number), b.address6(1)
 	}

@@ -11,16 +11,16 @@ import (
 // stepInterface is what a step calls its interface.
 const stepInterface = "eth0"
 
-// wireLink is how a step's network is to be set up by its init, which is in it. Without Address only Closed matters: a program
+// linkSetup is how a step's network is to be set up by its init, which is in it. Without Address only Closed matters: a program
 // beside it does the rest.
-type wireLink struct {
+type linkSetup struct {
 	Address, Gateway   netip.Addr
 	Address6, Gateway6 netip.Addr
 	Closed             []netip.Prefix // have no way
 }
 
 // setUp runs in the step's network namespace.
-func (w *wireLink) setUp() error {
+func (w *linkSetup) setUp() error {
 	if w == nil {
 		return nil
 	}

@@ -64,8 +64,8 @@ func (s *slirpPlan) unreachable(a netip.Addr) bool { return a.IsLoopback() || s.
 
 // wire closes what slirp4netns would open: from outside of the step it connects as any program on the host does. With gateway the
 // address is left open by which the host is reached.
-func (s *slirpPlan) wire(gateway bool) *wireLink {
-	w := &wireLink{Closed: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")}}
+func (s *slirpPlan) setup(gateway bool) *linkSetup {
+	w := &linkSetup{Closed: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")}}
 	for _, own := range s.host.own {
 		if own.Is4() && len(w.Closed) < maxClosed && (!gateway || own != s.host.outside) {
 			w.Closed = append(w.Closed, netip.PrefixFrom(own, own.BitLen()))

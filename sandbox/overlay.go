@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/ownthread"
 	"gobuild/internal/rootfs"
 )
 
@@ -201,35 +201,19 @@ func classicMount(names []string, upper string) (int, error) {
 }
 
 // onPrivateThread runs f on a thread with a mount namespace and a working directory of its own, which ends afterwards.
-func onPrivateThread(f func() (int, error)) (int, error) {
-	type result struct {
-		fd  int
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if unix.Gettid() == unix.Getpid() {
-			// The main thread does not end: what is mounted there would stay as long as this process, and be what /proc/self
-			// shows. While it is held here, the goroutine that is started next is on another one.
-			fd, err := onPrivateThread(f)
-			runtime.UnlockOSThread()
-			done <- result{fd, err}
-			return
-		}
+func onPrivateThread(f func() (int, error)) (fd int, err error) {
+	fd = -1
+	err = ownthread.Do(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
-			done <- result{-1, setupError("unshare mount namespace", "", err)}
-			return
+			return setupError("unshare mount namespace", "", err)
 		}
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			done <- result{-1, setupError("make mounts private", "", err)}
-			return
+			return setupError("make mounts private", "", err)
 		}
-		fd, err := f()
-		done <- result{fd, err}
-	}()
-	r := <-done
-	return r.fd, r.err
+		fd, err = f()
+		return err
+	})
+	return fd, err
 }
 
 // bindLayers shows a part of a stack of directories, with an upper layer in memory.

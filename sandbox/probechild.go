@@ -34,6 +34,12 @@ type probeReply struct {
 // isProbe knows the arguments of a probe's child.
 func isProbe(argv []string) bool { return len(argv) == 5 && argv[0] == probeName }
 
+// IsChild says whether a process with these arguments is a child of Probe: its main must call ChildMain before anything else.
+func IsChild(argv []string) bool { return isProbe(argv) }
+
+// ChildMain is the life of such a child. It never returns.
+func ChildMain() { unix.Exit(probeMain(os.Args)) }
+
 // child starts this program in new namespaces and reads what it found. The child, and with it its namespaces and mounts, ends
 // with ctx or with this process.
 func (p *prober) child(ctx context.Context, kind string, d layerDirs, reply *probeReply) error {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -101,4 +103,47 @@ func TestG1_ArgumentsReachTheCommand(t *testing.T) {
 	if res, err := f.Run(t.Context(), s); err != nil || res.ExitCode != 126 || res.Exec != ExecTooLong {
 		t.Errorf("%+v, %v", res, err)
 	}
+}
+
+// A step that cannot be run leaves nothing open and nothing mounted: gobuild lives on, and its steps are threads of it.
+func TestHostileR13_StepsThatFailLeaveNoDescriptors(t *testing.T) {
+	alone(t, func(t *testing.T) {
+		debug.SetGCPercent(-1) // which closes what nobody else did
+		before := 0
+		for round := range 3 {
+			f := newFixture(t, Config{})
+			must(t, os.WriteFile(f.lower+"/file", nil, 0o644))
+			for name, change := range map[string]func(*Spec){
+				"user":      func(s *Spec) { s.User = "nobody-of-that-name" },
+				"directory": func(s *Spec) { s.Dir = "/file" },
+				"mount":     func(s *Spec) { s.Mounts = []Mount{{Type: MountTmpfs, Target: "/file"}} },
+				"source": func(s *Spec) {
+					s.Mounts = []Mount{{Type: MountBind, Source: f.dir, Target: "/a"}, {Type: MountBind, Source: "/no/such", Target: "/b"}}
+				},
+				"root":    func(s *Spec) { s.Lower = []string{"/no/such"} },
+				"program": func(s *Spec) { s.Args = []string{"no-such-program"} },
+				"limit":   func(s *Spec) { s.Limits.CpusetCPUs = "99999" },
+			} {
+				s := f.spec(t, "true")
+				change(&s)
+				if res, err := f.Run(t.Context(), s); err == nil && res.ExitCode == 0 {
+					t.Fatalf("%s: it ran", name)
+				}
+				threads, err := filepath.Glob("/proc/self/task/*/mountinfo")
+				must(t, err)
+				for _, file := range threads {
+					if data, err := os.ReadFile(file); err == nil && bytes.Contains(data, []byte(s.Upper)) {
+						t.Errorf("%s: its root is still mounted: %s", name, file)
+					}
+				}
+			}
+			must(t, f.Close())
+			found, err := os.ReadDir("/proc/self/fd")
+			must(t, err)
+			if round > 0 && len(found) > before {
+				t.Errorf("round %d: %d descriptors are open, %d before", round, len(found), before)
+			}
+			before = len(found)
+		}
+	})
 }

@@ -194,7 +194,7 @@ func (r *Runner) start(k kind) (*process, error) {
 		return nil, err
 	}
 	defer net.close()
-	p, err := spawn(r.exe, &spawnRequest{net, r.report, prepFrame{Network: k.network, Link: net.out, Cgroups: dirs, Filter: filter, Privileges: k.privileges}})
+	p, err := spawn(r.exe, &spawnRequest{net, r.report, childPrep{Network: k.network, Link: net.out, Cgroups: dirs, Filter: filter, Privileges: k.privileges}})
 	if err != nil {
 		net.release(r.report)
 		return nil, err
@@ -238,7 +238,7 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	step, err := r.frame(&s)
+	step, err := r.childStep(&s)
 	var stdin *inputPump
 	if err == nil && s.Terminal != nil {
 		step.Terminal = true
@@ -325,7 +325,7 @@ func (r *Runner) drive(ctx context.Context, p *process, s *Spec, stdin *inputPum
 	return result, inContext("read cgroup of step", groupErr)
 }
 
-func (f *replyFrame) result() Result {
+func (f *childReply) result() Result {
 	res := Result{
 		ExitCode: f.ExitCode, Signal: f.Signal, PeakMemory: f.MaxRSS,
 		CPUUser: f.User, CPUSystem: f.Sys, Wall: f.Wall, Exec: f.Exec,
@@ -388,9 +388,9 @@ func (r *Runner) report(err error) {
 	}
 }
 
-// frame makes the mounts of a step. The descriptors are the caller's to close, also with an error.
-func (r *Runner) frame(s *Spec) (*stepFrame, error) {
-	f := &stepFrame{
+// childStep makes the mounts of a step. The descriptors are the caller's to close, also with an error.
+func (r *Runner) childStep(s *Spec) (*childStep, error) {
+	f := &childStep{
 		Root: -1, Stdin: -1, Args: s.Args, Env: s.Env, SecretEnv: s.SecretEnv, Dir: s.Dir, User: s.User, Hostname: s.Hostname,
 		ShmSize: s.ShmSize, Rlimits: s.Rlimits, ReadOnlyRoot: s.ReadOnlyRoot,
 	}
@@ -411,7 +411,7 @@ func (r *Runner) frame(s *Spec) (*stepFrame, error) {
 		return f, err
 	}
 	for i := range s.Mounts {
-		m, fd, err := wireOf(&s.Mounts[i])
+		m, fd, err := mountOf(&s.Mounts[i])
 		if err != nil {
 			return f, setupError("prepare mount", s.Mounts[i].Target, err)
 		}
@@ -425,15 +425,15 @@ func (r *Runner) frame(s *Spec) (*stepFrame, error) {
 }
 
 // etcMounts are the files that the sandbox itself puts into /etc. A link in their place is covered, not followed.
-func (r *Runner) etcMounts(s *Spec) ([]wireMount, error) {
+func (r *Runner) etcMounts(s *Spec) ([]stepMount, error) {
 	hostname := s.Hostname
 	if hostname == "" {
 		hostname = defaultHostname
 	}
-	file := func(path string, data []byte) wireMount {
-		return wireMount{FD: -1, Target: path, IsFile: true, NoFollow: true, NoExec: true, Data: data, Mode: 0o644}
+	file := func(path string, data []byte) stepMount {
+		return stepMount{FD: -1, Target: path, IsFile: true, NoFollow: true, NoExec: true, Data: data, Mode: 0o644}
 	}
-	var mounts []wireMount
+	var mounts []stepMount
 	if !s.NoHosts {
 		hosts, err := r.nets.withGateway(s.Network, s.Hosts)
 		if err != nil {
@@ -451,8 +451,8 @@ func (r *Runner) etcMounts(s *Spec) ([]wireMount, error) {
 	return append(mounts, file("/etc/resolv.conf", resolv)), nil
 }
 
-func wireOf(m *Mount) (wireMount, int, error) {
-	w := wireMount{
+func mountOf(m *Mount) (stepMount, int, error) {
+	w := stepMount{
 		FD: -1, Target: m.Target, IsFile: m.Type == MountFile, ReadOnly: m.ReadOnly, NoExec: m.NoExec,
 		Data: m.Data, Mode: m.Mode, UID: m.UID, GID: m.GID, Size: m.Size,
 	}

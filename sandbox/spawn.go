@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/ownthread"
 )
 
 // process is a child as its Runner sees it, from its start to its end.
@@ -17,8 +19,8 @@ type process struct {
 
 	born     chan error      // one value: the init has started, or why not
 	attached chan bool       // one value: the child may go on, or is not wanted
-	steps    chan *stepFrame // at most one value
-	outcome  chan replyFrame // one value, when the step is over
+	steps    chan *childStep // at most one value
+	outcome  chan childReply // one value, when the step is over
 	over     chan struct{}   // closed when the thread has nothing more to do
 	ended    chan struct{}   // closed when its network is gone, too
 
@@ -33,20 +35,25 @@ type process struct {
 type spawnRequest struct {
 	net   *stepNet
 	ended func(error) // told how its network was removed
-	prep  prepFrame
+	prep  childPrep
 }
 
 // spawn starts a child, which builds all that does not depend on its step.
 func spawn(exe *os.File, req *spawnRequest) (*process, error) {
 	p := &process{
-		born: make(chan error, 1), attached: make(chan bool, 1), steps: make(chan *stepFrame, 1), outcome: make(chan replyFrame, 1),
+		born: make(chan error, 1), attached: make(chan bool, 1), steps: make(chan *childStep, 1), outcome: make(chan childReply, 1),
 		over: make(chan struct{}), ended: make(chan struct{}), quit: make(chan struct{}), init: -1,
 	}
 	if err := p.open(); err != nil {
 		p.closeFiles()
 		return nil, setupError("start sandbox", "", err)
 	}
-	go p.live(req, exe)
+	go func() {
+		_ = ownthread.Do(func() error { // what fails is told by channels
+			p.live(req, exe)
+			return nil
+		})
+	}()
 	err := <-p.born
 	for i, f := range p.outputs {
 		_ = f.Close()

@@ -3,6 +3,8 @@ package sbom
 import (
 	"os"
 	"strings"
+
+	"gobuild/internal/rescue"
 )
 
 // distribution is as much of os-release as package URLs name.
@@ -30,7 +32,7 @@ func (s *scan) distribution() {
 		if err != nil {
 			continue
 		}
-		err = told(func() error { return s.readRelease(f, st.Size) })
+		err = rescue.Do(func() error { return s.readRelease(f, st.Size) })
 		_ = f.Close() // read only
 		if err != nil {
 			s.note(name, err)

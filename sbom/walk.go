@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/rescue"
 )
 
 // tell is what reads a file: name is its absolute path.
@@ -123,7 +125,8 @@ func (s *scan) file(d *os.File, full, name string, t tell) (err error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil
 	}
-	err = told(func() error { return t(s, full, f, st.Size) })
+	// A panic of a parser is that file's: one file must not end a build.
+	err = rescue.Do(func() error { return t(s, full, f, st.Size) })
 	switch {
 	case err == nil:
 	case s.ctx.Err() != nil:
@@ -134,16 +137,6 @@ func (s *scan) file(d *os.File, full, name string, t tell) (err error) {
 		s.note(full, err)
 	}
 	return nil
-}
-
-// told turns the panic of a parser into an error: one file must not end a build.
-func told(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", errFormat, p)
-		}
-	}()
-	return f()
 }
 
 // teller finds what reads a file by its name, or because it is a program.

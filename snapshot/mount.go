@@ -6,12 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/ownthread"
 )
 
 // How a kernel is told the layers. All three need no escaping of colons and commas in paths and
@@ -185,30 +186,16 @@ func (o overlay) mountInNamespace() (*os.File, error) {
 		return nil, err
 	}
 	var f *os.File
-	onDoomedThread(func() { f, err = o.mountAt(home) })
+	// The work takes the thread out of the process's mount namespace.
+	err = ownthread.Do(func() (err error) {
+		f, err = o.mountAt(home)
+		return err
+	})
 	if cerr := errors.Join(removeTree(home), lock.Close()); cerr != nil && err == nil {
 		_ = f.Close()
 		return nil, cerr
 	}
 	return f, err
-}
-
-// onDoomedThread runs fn on a thread that ends with it, since fn takes the thread out of the process's mount
-// namespace. It must not be the main thread: the runtime cannot end that one, and /proc/self would
-// show the main thread's namespace from then on.
-func onDoomedThread(fn func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // not unlocked: the runtime ends the thread with the goroutine
-		if unix.Gettid() != unix.Getpid() {
-			fn()
-			return
-		}
-		onDoomedThread(fn) // on another thread, for this goroutine keeps the main one
-		runtime.UnlockOSThread()
-	}()
-	<-done
 }
 
 // mountAt names the directories by links in home and stands there, because mount(2) takes 4096 bytes of

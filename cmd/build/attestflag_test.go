@@ -41,13 +41,8 @@ func TestM3_ProvenanceFlags(t *testing.T) {
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			t.Parallel()
-			f, _, err := judgeArgs(t, nil, strings.Fields(tc.args)...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var opt builder.Options
-			err = (&app{}).fillAttest(&opt, f)
-			switch got := opt.Attest.Provenance; {
+			attest, err := attestOf(t, tc.args)
+			switch got := attest.Provenance; {
 			case tc.err != "":
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Errorf("error %v, want %q", err, tc.err)
@@ -84,13 +79,8 @@ func TestM4_BillOfMaterialsFlags(t *testing.T) {
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			t.Parallel()
-			f, _, err := judgeArgs(t, nil, strings.Fields(tc.args)...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var opt builder.Options
-			err = (&app{}).fillAttest(&opt, f)
-			switch got := opt.Attest.SBOM; {
+			attest, err := attestOf(t, tc.args)
+			switch got := attest.SBOM; {
 			case tc.err != "":
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Errorf("error %v, want %q", err, tc.err)
@@ -102,4 +92,16 @@ func TestM4_BillOfMaterialsFlags(t *testing.T) {
 			}
 		})
 	}
+}
+
+// attestOf is what flags ask for.
+func attestOf(t *testing.T, args string) (builder.AttestOptions, error) {
+	t.Helper()
+	f, _, err := judgeArgs(t, nil, strings.Fields(args)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var opt builder.Options
+	err = (&app{}).fillAttest(&opt, f)
+	return opt.Attest, err
 }

@@ -77,7 +77,7 @@ func globalFlags() []flagSpec {
 		{name: "log-level", kind: kindString, arg: "LEVEL", text: "show remarks from this level on: info, warn or error"},
 		{name: "no-color", kind: kindBool, text: "never use colour"},
 		{name: "progress", kind: kindString, arg: "MODE", text: "auto, plain, rawjson, quiet or none"},
-		{name: "timeout", kind: kindString, arg: "DURATION", text: "give up after this time, e.g. 30m"},
+		{name: "timeout", kind: kindString, arg: "DURATION", text: "give up after this time, e.g. 30m; time that the build is stopped by ^Z counts"},
 		{name: "error-format", kind: kindString, arg: "FORMAT", text: "how errors are written: text or json"},
 		{name: "log-timestamp", kind: kindBool, text: "begin each line of progress with the time"},
 		{name: "authfile", kind: kindString, arg: "FILE", text: "registry credentials (default $REGISTRY_AUTH_FILE, then $DOCKER_CONFIG/config.json)"},

@@ -2,10 +2,10 @@ package sandbox
 
 import "time"
 
-// prepFrame is what a child builds before it has a step.
-type prepFrame struct {
+// childPrep is what a child builds before it has a step.
+type childPrep struct {
 	Network    string
-	Link       *wireLink // nil: a network of the step's own has no way out
+	Link       *linkSetup // nil: a network of the step's own has no way out
 	Cgroups    []cgroupDir
 	Filter     []byte // the seccomp program, as struct sock_filter; none: no filter
 	Privileges privileges
@@ -14,8 +14,8 @@ type prepFrame struct {
 // cgroupDir is a directory of a cgroup hierarchy to be shown read-only below /sys/fs/cgroup. Name is empty for version 2.
 type cgroupDir struct{ Name, Path string }
 
-// stepFrame is a step with its mounts opened.
-type stepFrame struct {
+// childStep is a step with its mounts opened.
+type childStep struct {
 	FDs          []int // all of its descriptors, which are the child's to close
 	Root         int   // the mount of the root
 	Stdin        int   // or -1
@@ -24,13 +24,13 @@ type stepFrame struct {
 	SecretEnv    []string
 	Dir, User    string
 	Hostname     string
-	Mounts       []wireMount
+	Mounts       []stepMount
 	ShmSize      int64
 	Rlimits      []Rlimit
 	ReadOnlyRoot bool
 }
 
-type wireMount struct {
+type stepMount struct {
 	FD       int // a detached mount, or -1: a tmpfs, or with IsFile a file made here
 	Target   string
 	IsFile   bool
@@ -43,8 +43,8 @@ type wireMount struct {
 	Size     int64
 }
 
-// replyFrame is how a step ended.
-type replyFrame struct {
+// childReply is how a step ended.
+type childReply struct {
 	Err       error
 	Exec      ExecFailure
 	ExecText  string
