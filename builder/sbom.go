@@ -101,7 +101,7 @@ func (bd *build) scanState(ctx context.Context, s state) (*sbom.Inventory, error
 }
 
 // sbomForm is part of the key of what was found: it changes with what package sbom finds.
-const sbomForm = "1"
+const sbomForm = "2"
 
 // scanContext finds the software of the build context, without what is ignored.
 func (ln *lane) scanContext(ctx context.Context) (*sbom.Inventory, error) {

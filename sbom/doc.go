@@ -2,8 +2,8 @@
 // materials.
 //
 // What: Scan reads what package managers, language tools and compilers leave in a
-// tree: dpkg (status and status.d), apk, rpm (sqlite and ndb), Go programs, and the
-// lock files and metadata of npm, yarn, Cargo, Python, Composer, Bundler, .NET,
+// tree: dpkg (status and status.d), apk, rpm (SQLite, ndb and Berkeley DB), Go programs and
+// go.mod, and the lock files and metadata of npm, yarn, pnpm, Cargo, Python, Composer, Bundler, .NET,
 // Gradle and Maven. Document makes SPDX 2.3 JSON of it.
 //
 //	found, err := sbom.Scan(ctx, root)

@@ -187,3 +187,55 @@ func yarnName(line string) string {
 	}
 	return base
 }
+
+// pnpmLock reads the list of packages of a pnpm-lock.yaml. pnpm writes it in one form: keys of two spaces, below "packages:".
+func (s *scan) pnpmLock(name string, f *os.File, size int64) error {
+	section, base, version, integrity := "", "", "", ""
+	flush := func() error {
+		if base == "" {
+			return nil
+		}
+		err := s.addNPM(name, base, version, "", integrity)
+		base = ""
+		return err
+	}
+	err := s.lines(f, size, maxListFile, func(line string) error {
+		switch trimmed := strings.TrimLeft(line, " "); {
+		case trimmed == "" || trimmed[0] == '#':
+		case len(trimmed) == len(line):
+			section = strings.TrimSuffix(line, ":")
+			return flush()
+		case section == "packages" && len(line)-len(trimmed) == 2:
+			if err := flush(); err != nil {
+				return err
+			}
+			base, version = pnpmPackage(strings.Trim(strings.TrimSuffix(trimmed, ":"), `'"`))
+			integrity = ""
+		case base != "" && strings.HasPrefix(trimmed, "resolution:"):
+			_, rest, _ := strings.Cut(trimmed, "integrity: ")
+			integrity, _, _ = strings.Cut(strings.TrimSuffix(rest, "}"), ",")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// pnpmPackage tells name and version of a key: name@1.0.0 since version 9, /name@1.0.0(peers) since 6, and /name/1.0.0_peers before.
+// What comes from a folder, a repository or an address has neither here.
+func pnpmPackage(key string) (name, version string) {
+	key, _, _ = strings.Cut(key, "(")
+	rest, slashed := strings.CutPrefix(key, "/")
+	before, last, _ := cutLast(rest, "/")
+	if v, _, _ := strings.Cut(last, "_"); slashed && strings.Count(v, ".") >= 2 && !strings.Contains(v, "@") {
+		name, version = before, v
+	} else if i := strings.LastIndex(rest, "@"); i > 0 {
+		name, version = rest[:i], rest[i+1:]
+	}
+	if strings.ContainsAny(version, ":/") || version == "" || version[0] < '0' || version[0] > '9' {
+		return "", ""
+	}
+	return name, version
+}

@@ -123,7 +123,19 @@ func TestM4_WhatATreeTellsOfItsPackages(t *testing.T) {
 		{"files that are not what their names say are noted, and the rest is found", map[string]string{
 			"a/package-lock.json": "{", "b/package-lock.json": `{"packages":{"node_modules/x":{"version":"1.2.3"}}}`, "c/x.jar": "PK",
 		}, "pkg:npm/x@1.2.3\nnote /a/package-lock.json: unexpected end of JSON input\nnote /c/x.jar: not in the form that is known: zip: not a valid zip file\n"},
-		{"rpm: an old database is noted", map[string]string{"var/lib/rpm/Packages": "x"}, "note /var/lib/rpm/Packages: " + errBerkeley.Error() + "\n"},
+		{"pnpm: versions 9, 6 and 5, without folders and addresses", map[string]string{
+			"a/pnpm-lock.yaml": "lockfileVersion: '9.0'\n\nimporters:\n\n  .:\n    dependencies:\n      no@1.0.0:\n\npackages:\n\n  '@s/y@2.0.0':\n    resolution: {integrity: sha1-qUqP5cyxm6YcTAhz05Hph5gvu9M=}\n\n" +
+				"  x@1.2.3:\n    resolution: {integrity: sha512-no}\n    engines: {node: '>=8'}\n\n  own@file:own:\n    resolution: {directory: own, type: directory}\n  g@https://codeload.example.com/g/tar.gz/abc:\n\nsnapshots:\n\n  no@9.0.0(x@1.2.3): {}\n",
+			"b/pnpm-lock.yaml": "packages:\n\n  /@s/six@6.0.0(x@1.2.3):\n    dev: true\n", "c/pnpm-lock.yaml": "packages:\n\n  /five/5.0.0_x@1.2.3:\n    dev: true\n  /@s/f/5.1.0:\n    dev: true\n",
+		}, "pkg:npm/%40s/f@5.1.0\npkg:npm/%40s/six@6.0.0\npkg:npm/%40s/y@2.0.0\npkg:npm/five@5.0.0\npkg:npm/x@1.2.3\n"},
+		{"go.mod: what it requires and by what it is replaced, in no cache of modules", map[string]string{
+			"go.mod": "module example.com/app\n\ngo 1.26\n\nrequire (\n\texample.com/a v1.0.0\n\texample.com/b v1.0.0 // indirect\n)\nrequire example.com/c v1.0.0\n\n" +
+				"replace example.com/b => example.com/fork v2.0.0+incompatible\n\nreplace example.com/c v1.0.0 => ./c\n",
+			"root/go/pkg/mod/example.com/a@v1.0.0/go.mod": "module example.com/a\n\nrequire example.com/no v1.0.0\n", "bad/go.mod": "module x\nrequire y\n",
+		}, "pkg:golang/example.com/a@v1.0.0\npkg:golang/example.com/c@v1.0.0\npkg:golang/example.com/fork@v2.0.0%2Bincompatible\n" +
+			"note /bad/go.mod: not in the form that is known: go.mod:2: usage: require module/path v1.2.3\n"},
+		{"rpm: what is no database is noted", map[string]string{"var/lib/rpm/Packages": strings.Repeat("x", 100)},
+			"note /var/lib/rpm/Packages: not in the form that is known: it begins neither as SQLite nor as ndb nor as a hash of Berkeley DB\n"},
 		{"nothing", nil, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

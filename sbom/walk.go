@@ -168,12 +168,9 @@ func byPath(full string) tell {
 		return (*scan).dpkg
 	case "/lib/apk/db/installed":
 		return (*scan).apk
-	case "/var/lib/rpm/rpmdb.sqlite", "/lib/sysimage/rpm/rpmdb.sqlite":
-		return (*scan).rpmSQLite
-	case "/var/lib/rpm/Packages.db", "/lib/sysimage/rpm/Packages.db":
-		return (*scan).rpmNDB
-	case "/var/lib/rpm/Packages", "/lib/sysimage/rpm/Packages":
-		return (*scan).rpmBerkeley
+	}
+	if isRPM(strings.TrimPrefix(full, "/usr")) {
+		return (*scan).rpm
 	}
 	if path.Dir(full) == "/var/lib/dpkg/status.d" && !strings.HasSuffix(full, ".md5sums") {
 		return (*scan).dpkgOne
@@ -192,6 +189,12 @@ func byName(full, name string) tell {
 		}
 	case "yarn.lock":
 		return (*scan).yarnLock
+	case "pnpm-lock.yaml":
+		return (*scan).pnpmLock
+	case "go.mod":
+		if !strings.Contains(full, "/pkg/mod/") { // what is downloaded there has its own, of versions that nobody uses
+			return (*scan).goMod
+		}
 	case "Cargo.lock":
 		return tomlLock("cargo")
 	case "poetry.lock", "uv.lock", "pdm.lock":
