@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -42,7 +43,8 @@ func attacked(t *testing.T, cfg Config) *fixture {
 	return f
 }
 
-// guard sets the alarm: a canary beside the step's directories, the machine's settings, and gobuild's own program.
+// guard sets the alarm: a canary beside the step's directories, the machine's settings and nodes, gobuild's own program, and in the
+// end processes and mounts that show the step's directories.
 func (f *fixture) guard(t *testing.T) *treetest.Canary {
 	t.Helper()
 	c, err := treetest.Plant(f.dir)
@@ -53,7 +55,7 @@ func (f *fixture) guard(t *testing.T) *treetest.Canary {
 	before, err := os.Stat(exe)
 	must(t, err)
 	t.Cleanup(func() {
-		for _, alarm := range append(c.Alarms(), treetest.Changed(settings)...) {
+		for _, alarm := range slices.Concat(c.Alarms(), treetest.Changed(settings), treetest.Traces(f.dir)) {
 			t.Error("alarm: " + alarm)
 		}
 		if after, err := os.Stat(exe); err != nil || !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) || before.Size() != after.Size() {

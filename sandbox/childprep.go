@@ -19,6 +19,7 @@ const (
 	scratchFiles     = "/files"
 	scratchEmptyFile = "/empty"
 	scratchEmptyDir  = "/emptydir"
+	scratchNodes     = "/nodes"
 )
 
 // maskedPaths are covered by something empty: what they say about the machine is not the step's business. readOnlyPaths change it.
@@ -33,7 +34,7 @@ func readOnlyPaths() []string {
 	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 }
 
-// device is a node of /dev that is shown as it is on the host.
+// device is a node of /dev that every step has.
 type device struct {
 	name         string
 	major, minor uint32
@@ -55,10 +56,6 @@ func (c *child) prepare() error {
 	if err := c.openOwn(); err != nil {
 		return err
 	}
-	nodes, err := c.openDevices()
-	if err != nil {
-		return err
-	}
 	c.countLoops()
 	groups, err := c.openCgroups()
 	if err != nil {
@@ -70,7 +67,15 @@ func (c *child) prepare() error {
 		return err
 	}
 	c.hold(sys)
-	if err := c.moveToScratch(); err != nil {
+	scratch, err := c.makeScratch()
+	if err != nil {
+		return err
+	}
+	nodes, err := c.makeNodes(scratch)
+	if err != nil {
+		return err
+	}
+	if err := c.moveToScratch(scratch); err != nil {
 		return err
 	}
 	for _, build := range []func() error{
@@ -101,28 +106,6 @@ func (c *child) takeProc() (int, error) {
 	return c.hold(fd), inContext("mount proc", unix.Unmount("/proc", unix.MNT_DETACH))
 }
 
-// openDevices clones the mounts of the host's nodes while they are in reach.
-func (c *child) openDevices() (map[string]int, error) {
-	nodes := map[string]int{}
-	for _, d := range devices() {
-		path := "/dev/" + d.name
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			return nil, setupError("read device", path, err)
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(d.major, d.minor) {
-			return nil, &SetupError{Op: "read device", Path: path, Detail: fmt.Sprintf("not the character device %d:%d", d.major, d.minor)}
-		}
-		fd, err := cloneMount(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW,
-			unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY)
-		if err != nil {
-			return nil, setupError("bind device", path, err)
-		}
-		nodes[d.name] = c.hold(fd)
-	}
-	return nodes, nil
-}
-
 // openCgroups clones the cgroup directories of the step.
 func (c *child) openCgroups() (map[string]int, error) {
 	groups := map[string]int{}
@@ -136,11 +119,17 @@ func (c *child) openCgroups() (map[string]int, error) {
 	return groups, nil
 }
 
-func (c *child) moveToScratch() error {
+// makeScratch makes the file system that is the root until the step's own is.
+func (c *child) makeScratch() (int, error) {
 	tmp, err := newMount("tmpfs", attrPseudo, "mode=0755")
 	if err != nil {
-		return err
+		return -1, err
 	}
+	return c.hold(tmp), inContextOf("make directory", scratchNodes, unix.Mkdirat(tmp, scratchNodes[1:], 0o755))
+}
+
+func (c *child) moveToScratch(tmp int) error {
+	delete(c.held, tmp)
 	// Any directory will do that is surely there; /proc is, since the init was started through it.
 	if err := attachNewAt(tmp, nil, "/proc"); err != nil {
 		return setupError("attach scratch", "", err)
@@ -159,6 +148,7 @@ func (c *child) moveToScratch() error {
 	if err := makeFile(scratchEmptyFile, 0o444); err != nil {
 		return err
 	}
+	var err error
 	c.scratch, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return setupError("open scratch", "", err)
@@ -245,14 +235,8 @@ func (c *child) makeDev(nodes map[string]int) error {
 	if err := attachNewAt(fd, err, "/dev"); err != nil {
 		return setupError("mount /dev", "", err)
 	}
-	for name, fd := range nodes {
-		path := "/dev/" + name
-		if err := makeFile(path, 0o666); err != nil {
-			return err
-		}
-		if err := c.place(fd, path); err != nil {
-			return setupError("mount device", path, err)
-		}
+	if err := c.placeNodes(nodes); err != nil {
+		return err
 	}
 	for link, target := range map[string]string{
 		"/dev/ptmx": "pts/ptmx", "/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0",

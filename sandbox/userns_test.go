@@ -54,7 +54,8 @@ func TestG8_StepsInAUserNamespace(t *testing.T) {
 	inNamespace(t, compiled, "TestInNamespaceOverlay", "TestInNamespaceHostNetwork", "TestInNamespaceJoinedNetwork", "TestG18_ExitStatus", "TestG1_Environment", "TestG2_Users", "TestG3_WorkingDirectory",
 		"TestG5G6G7_EtcFilesAndHostname", "TestG9_ShmSize", "TestG11_SetuidProgramsWork", "TestG16_NetworkNone", "TestB24_Tmpfs", "TestB25_File",
 		"TestHostileH80_Stubs", "TestReadOnlyRoot", "TestEmptyLowerBindsUpper", "TestManyAndOddlyNamedLayers", "TestG18_ZombiesAreReapedAndDaemonsEnd",
-		"TestG21_CancelLeavesNothing", "TestStepsInParallel", "TestHostileH69_SettingsOfTheMachine")
+		"TestG21_CancelLeavesNothing", "TestStepsInParallel", "TestHostileH69_SettingsOfTheMachine",
+		"TestHostileH70_AttributesOfNodes")
 }
 
 // userNamespaceOnly skips a test that another one starts in a user namespace.

@@ -8,9 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// Settings are files by which the machine is told what to do, with their content: of those that exist here.
+// Settings are files by which the machine is told what to do, with their content: of those that exist here. Beside them are the nodes of
+// devices that every program uses, with all but the times of their use.
 func Settings() map[string]string {
 	all := map[string]string{}
 	for _, pattern := range []string{
@@ -28,6 +31,12 @@ func Settings() map[string]string {
 			if data, err := os.ReadFile(name); err == nil {
 				all[name] = string(data)
 			}
+		}
+	}
+	for _, name := range []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"} {
+		var st unix.Stat_t
+		if err := unix.Lstat(name, &st); err == nil {
+			all[name] = fmt.Sprintf("%o %d:%d device %#x links %d changed %d", st.Mode, st.Uid, st.Gid, st.Rdev, st.Nlink, st.Ctim.Nano())
 		}
 	}
 	return all
@@ -49,9 +58,13 @@ func Changed(before map[string]string) []string {
 	return list
 }
 
-// Traces are the processes, other than this one, that have a text in their mounts, their environment or their command line.
+// Traces are the processes, other than this one, that have a text in their mounts, their environment or their command line, and the
+// mounts of this process, which are those of the machine.
 func Traces(text string) []string {
 	var list []string
+	if data, err := os.ReadFile("/proc/self/mountinfo"); err == nil && strings.Contains(string(data), text) {
+		list = append(list, "/proc/self/mountinfo")
+	}
 	for _, file := range []string{"mountinfo", "environ", "cmdline"} {
 		names, _ := filepath.Glob("/proc/[0-9]*/" + file) // the pattern is well formed
 		for _, name := range names {
