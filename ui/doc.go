@@ -1,7 +1,7 @@
 // Package ui shows what a build does.
 //
 // It gives one type, [Printer], that turns builder events and errors into text
-// for people (plain) or objects for programs (rawjson):
+// for people (plain, plain-buildkit, or tty: a view that changes) or objects for programs (rawjson):
 //
 //	p := ui.New(os.Stderr, ui.Options{Mode: ui.Plain, Color: ui.DefaultTheme(), SpoolDir: "/tmp"})
 //	defer p.Close()
@@ -22,6 +22,10 @@
 // gobuild. Memory is bounded whatever a step prints. Nothing is clipped: a line
 // without end is shown in pieces, and what a slow terminal does not take waits in
 // a file. Methods may be called from several goroutines.
+//
+// The view on a terminal (tty) redraws only its own lines, in one write and at most ten times a second, never hides the cursor, reads
+// nothing and uses no other screen: whenever gobuild ends, the terminal needs no repair. Lines that stay are above it. A terminal that
+// is slow gets fewer frames.
 //
 // A writer that fails is given up silently: losing the view never fails a build.
 //

@@ -31,6 +31,12 @@ const (
 	// maxSpool bounds the bytes in memory that wait for a slow terminal; more wait in a file.
 	maxSpool = 1 << 20
 
+	// maxHeld bounds the bytes in memory that a running step has printed, which are shown in full if it fails; more are in a file.
+	maxHeld = 64 << 10
+
+	// maxLogLines bounds what BUILDKIT_TTY_LOG_LINES may ask for.
+	maxLogLines = 100
+
 	// maxTransfers bounds the transfers whose last report is remembered; past
 	// it the table starts anew, which costs at most some extra lines.
 	maxTransfers = 1 << 10

@@ -44,9 +44,9 @@ func (v *plainView) event(e builder.Event) {
 	case builder.EventTransfer:
 		v.transfer(e)
 	case builder.EventNotice:
-		v.remark("notice: " + Text(e.Text))
+		v.remark(noticeText(e))
 	case builder.EventWarning:
-		v.warning(e)
+		v.remark(warningText(e, v.opt.Color))
 	case builder.EventDone:
 		v.done(e.Result)
 	}
@@ -162,21 +162,31 @@ func (v *plainView) flushAll() {
 
 func (v *plainView) cache(e builder.Event) {
 	st := v.step(e.Step)
-	word := "MISS"
-	if e.Cached {
-		word = "HIT"
+	v.result(e.Step, st, cacheText(e))
+	if v.opt.Explain {
+		v.out = append(v.out, cacheDetails(e)...)
 	}
-	text := word
+}
+
+// cacheText is what became of a step's key.
+func cacheText(e builder.Event) string {
+	text := "MISS"
+	if e.Cached {
+		text = "HIT"
+	}
 	if e.Text != "" {
 		text += ": " + cut(Line(e.Text))
 	}
-	v.result(e.Step, st, text)
-	if !v.opt.Explain {
-		return
-	}
+	return text
+}
+
+// cacheDetails are what --explain shows besides.
+func cacheDetails(e builder.Event) []string {
+	lines := make([]string, 0, len(e.Lines))
 	for _, l := range e.Lines {
-		v.out = append(v.out, "        "+cut(Line(l)))
+		lines = append(lines, "        "+cut(Line(l)))
 	}
+	return lines
 }
 
 // transferEvery is how often a running transfer is reported.
@@ -208,7 +218,9 @@ func (v *plainView) transfer(e builder.Event) {
 	v.remark(cut(Line(e.Text)) + ": " + size)
 }
 
-func (v *plainView) warning(e builder.Event) {
+func noticeText(e builder.Event) string { return "notice: " + Text(e.Text) }
+
+func warningText(e builder.Event, theme Theme) string {
 	text := "warning: "
 	if e.Rule != "" {
 		text += Line(e.Rule) + ": "
@@ -217,7 +229,7 @@ func (v *plainView) warning(e builder.Event) {
 	if e.Line > 0 {
 		text += fmt.Sprintf(" (line %d)", e.Line)
 	}
-	v.remark(v.opt.Color.paint(v.opt.Color.Warning, text))
+	return theme.paint(theme.Warning, text)
 }
 
 // remark adds lines that belong to no step.
@@ -228,19 +240,23 @@ func (v *plainView) remark(text string) {
 
 func (v *plainView) done(r *builder.Result) {
 	v.flushAll()
-	if r == nil {
-		return
+	if r != nil {
+		v.remark(strings.Join(resultLines(r), "\n"))
 	}
+}
+
+// resultLines say what a build made.
+func resultLines(r *builder.Result) (lines []string) {
 	if id := r.ID(); id != "" {
-		v.remark("Successfully built " + shortID(string(id)))
+		lines = append(lines, "Successfully built "+shortID(string(id)))
 	}
 	for _, t := range r.Tags {
-		v.remark("Successfully tagged " + Line(t))
+		lines = append(lines, "Successfully tagged "+Line(t))
 	}
 	for _, p := range r.Pushed {
-		v.remark("Successfully pushed " + Line(p))
+		lines = append(lines, "Successfully pushed "+Line(p))
 	}
-	v.remark(summary(r))
+	return append(lines, summary(r))
 }
 
 // summary is the line of FEATURES O9.

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,10 +14,12 @@ type Mode string
 
 // The modes. Errors are shown in each of them.
 const (
-	Plain   Mode = "plain"   // lines for people and logs
-	RawJSON Mode = "rawjson" // one object per line
-	Quiet   Mode = "quiet"   // errors only; the caller prints the id
-	None    Mode = "none"    // errors only
+	Plain   Mode = "plain"          // lines for people and logs
+	TTY     Mode = "tty"            // a view that changes, on a terminal
+	Classic Mode = "plain-buildkit" // lines as BuildKit writes them
+	RawJSON Mode = "rawjson"        // one object per line
+	Quiet   Mode = "quiet"          // errors only; the caller prints the id
+	None    Mode = "none"           // errors only
 )
 
 // Level hides what is less important. Output and results of steps have no level.
@@ -34,12 +37,15 @@ type Options struct {
 	Mode       Mode
 	Color      Theme
 	Level      Level
-	Explain    bool             // show the details of cache decisions
-	Timestamps bool             // begin each line with the time, RFC 3339
-	ErrorJSON  bool             // Fail writes an object rather than a block
-	Dir        string           // files below it are shown relative to it; "" leaves paths alone
-	SpoolDir   string           // where output waits for a slow reader; "" writes directly, so a slow reader slows the caller
-	Now        func() time.Time // clock for lines without an event; nil is time.Now
+	Explain    bool                       // show the details of cache decisions
+	Timestamps bool                       // begin each line with the time, RFC 3339
+	ErrorJSON  bool                       // Fail writes an object rather than a block
+	Dir        string                     // files below it are shown relative to it; "" leaves paths alone
+	Size       func() (columns, rows int) // of the terminal, in TTY mode; nil is 80 by 24
+	SpoolDir   string                     // where output waits for a slow reader; "" writes directly, so a slow reader slows the caller
+	LogLines   int                        // of the output of each running step, in TTY mode; 0 is 6
+	ASCII      bool                       // the terminal shows no other characters, in TTY mode
+	Now        func() time.Time           // clock for lines without an event; nil is time.Now
 }
 
 // Printer shows events and errors. Make one with New.
@@ -50,6 +56,8 @@ type Printer struct {
 	w     io.Writer
 	spool *spool // in front of w; nil when it is written directly
 	plain plainView
+	tty   ttyView
+	kit   buildkitView
 }
 
 // New returns a Printer that writes to w, one Write per event. Close it when Options.SpoolDir is set.
@@ -65,6 +73,8 @@ func New(w io.Writer, opt Options) *Printer {
 		p.spool = newSpool(w, opt.SpoolDir)
 		p.w = p.spool
 	}
+	p.tty.init(&p.opt)
+	p.kit = buildkitView{opt: &p.opt, steps: map[*builder.StepInfo]*vertex{}, moves: map[string]*vertex{}}
 	p.plain = plainView{opt: &p.opt, steps: map[*builder.StepInfo]*stepView{}, transfers: map[string]time.Time{}}
 	return p
 }
@@ -82,7 +92,13 @@ func (p *Printer) Event(e builder.Event) {
 	switch p.opt.Mode {
 	case Plain:
 		p.plain.event(e)
-		p.flush(e.Time)
+		p.flush(&p.plain.out, e.Time)
+	case Classic:
+		p.kit.event(e)
+		p.flush(&p.kit.out, e.Time)
+	case TTY:
+		p.tty.live.event(e)
+		p.tick()
 	case RawJSON:
 		p.write(eventJSON(e))
 	case Quiet, None:
@@ -109,13 +125,21 @@ func (p *Printer) Fail(err error) {
 		p.write(errorJSON(err, p.opt.Dir, now))
 		return
 	}
+	if p.opt.Mode == TTY {
+		p.tty.live.end()
+		p.settle()
+	}
 	p.plain.flushAll()
-	p.plain.out = append(p.plain.out, errorBlock(err, &p.opt)...)
-	p.flush(now)
+	p.kit.flushAll()
+	lines := slices.Concat(p.plain.out, p.kit.out, errorBlock(err, &p.opt))
+	p.flush(&lines, now)
 }
 
 // Sync waits until everything shown so far was written.
 func (p *Printer) Sync() {
+	p.mu.Lock()
+	p.settle()
+	p.mu.Unlock()
 	if p.spool != nil {
 		p.spool.Sync()
 	}
@@ -123,6 +147,7 @@ func (p *Printer) Sync() {
 
 // Close waits until everything was written. The writer given to New stays open.
 func (p *Printer) Close() {
+	p.endTicks()
 	if p.spool != nil {
 		p.spool.Close()
 	}
@@ -141,27 +166,33 @@ func (p *Printer) hidden(t builder.EventType) bool {
 	return false
 }
 
-// flush writes the lines that the plain view has ready.
-func (p *Printer) flush(now time.Time) {
-	if len(p.plain.out) == 0 {
+// flush writes lines that a view has ready, and takes them from it.
+func (p *Printer) flush(lines *[]string, at time.Time) {
+	if len(*lines) == 0 {
 		return
 	}
+	stamp := p.stamp(at)
 	size := 0
-	for _, l := range p.plain.out {
-		size += len(l) + len(time.RFC3339) + 8
+	for _, l := range *lines {
+		size += len(stamp) + len(l) + 1
 	}
 	buf := make([]byte, 0, size)
-	for _, l := range p.plain.out {
-		if p.opt.Timestamps {
-			buf = now.AppendFormat(buf, time.RFC3339)
-			buf = append(buf, ' ')
-		}
+	for _, l := range *lines {
+		buf = append(buf, stamp...)
 		buf = append(buf, l...)
 		buf = append(buf, '\n')
 	}
-	clear(p.plain.out)
-	p.plain.out = p.plain.out[:0]
+	clear(*lines)
+	*lines = (*lines)[:0]
 	p.write(buf)
+}
+
+// stamp is what --log-timestamp puts before a line.
+func (p *Printer) stamp(at time.Time) string {
+	if !p.opt.Timestamps {
+		return ""
+	}
+	return at.Format(time.RFC3339) + " "
 }
 
 // write gives up a view that cannot be written: the build is what matters.

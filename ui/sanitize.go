@@ -302,6 +302,14 @@ func (c *cleaner) startOver() {
 	c.next = c.next[:0]
 }
 
+// pending is the line that is not ended yet.
+func (c *cleaner) pending() string {
+	if c.styled {
+		return string(c.line) + "\x1b[0m"
+	}
+	return string(c.line)
+}
+
 func (c *cleaner) endLine() {
 	if c.styled {
 		c.line = append(c.line, "\x1b[0m"...) // no colour reaches the next line, which may be ours

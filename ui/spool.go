@@ -62,12 +62,8 @@ func (s *spool) Write(p []byte) (int, error) {
 // spill appends p to the file, and says whether it is there.
 func (s *spool) spill(p []byte) bool {
 	if s.file == nil {
-		f, err := os.CreateTemp(s.dir, "gobuild-log-")
+		f, err := unnamedFile(s.dir)
 		if err != nil {
-			return false
-		}
-		if err := os.Remove(f.Name()); err != nil {
-			_ = f.Close()
 			return false
 		}
 		s.file = f
@@ -139,6 +135,13 @@ func (s *spool) Sync() {
 	for s.err == nil && (len(s.mem) > 0 || s.end > s.read || s.writing) {
 		s.changed.Wait()
 	}
+}
+
+// idle says that the other end has taken everything.
+func (s *spool) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err != nil || len(s.mem) == 0 && s.end == s.read && !s.writing
 }
 
 // Close waits until everything was written, and ends the goroutine. The writer behind stays open.

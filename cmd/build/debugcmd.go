@@ -86,16 +86,17 @@ func (a *app) fillConsole(opt *builder.Options) (code *int, opened *bool) {
 			place = "step"
 		}
 		a.printer.Notice(fmt.Sprintf("a shell at the %s of line %d, %s; what is done in it is thrown away", place, step.Line, ui.Line(step.Text)))
-		a.printer.Sync()
-		ended := func(exit int) error { *code = exit; return nil }
+		resume := a.printer.Pause()
+		ended := func(exit int) error { *code = exit; resume(); return nil }
 		if !isTerminal(a.stdin) {
 			return builder.Console{Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Close: ended}, nil
 		}
 		t, err := openTerminal(a.stdin, a.stdout)
 		if err != nil {
+			resume()
 			return builder.Console{}, environmentf("open a terminal for the shell: %w", err)
 		}
-		return builder.Console{Terminal: t.peer, Close: func(exit int) error { *code = exit; return t.close() }}, nil
+		return builder.Console{Terminal: t.peer, Close: func(exit int) error { defer resume(); *code = exit; return t.close() }}, nil
 	}
 	return code, opened
 }

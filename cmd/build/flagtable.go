@@ -76,7 +76,7 @@ func globalFlags() []flagSpec {
 		{name: "config", kind: kindString, arg: "FILE", does: later, text: "there is no configuration file; use GOBUILD_<FLAG> variables"},
 		{name: "log-level", kind: kindString, arg: "LEVEL", text: "show remarks from this level on: info, warn or error"},
 		{name: "no-color", kind: kindBool, text: "never use colour"},
-		{name: "progress", kind: kindString, arg: "MODE", text: "auto, plain, rawjson, quiet or none"},
+		{name: "progress", kind: kindString, arg: "MODE", text: "auto (tty on a terminal, else plain), plain, plain-buildkit, tty, rawjson, quiet or none"},
 		{name: "timeout", kind: kindString, arg: "DURATION", text: "give up after this time, e.g. 30m; time that the build is stopped by ^Z counts"},
 		{name: "error-format", kind: kindString, arg: "FORMAT", text: "how errors are written: text or json"},
 		{name: "log-timestamp", kind: kindBool, text: "begin each line of progress with the time"},

@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/term"
-
 	"gobuild/builder"
 	"gobuild/ui"
 )
@@ -119,90 +117,6 @@ func (a *app) interrupted(ctx context.Context) {
 	}
 }
 
-// uiOptions are what the flags and the environment say about the view. They are usable beside an error.
-func (a *app) uiOptions(f flags) (ui.Options, error) {
-	opt := ui.Options{Explain: explained(f), Timestamps: f.is("log-timestamp"), SpoolDir: a.env.tempDir()}
-	opt.Dir, _ = os.Getwd() // only shortens what is shown
-	var errs []error
-	switch f.str("error-format") {
-	case "", "text":
-	case "json":
-		opt.ErrorJSON = true
-	default:
-		errs = append(errs, usagef("--error-format=%s: want text or json", f.str("error-format")))
-	}
-	switch f.str("log-level") {
-	case "", "info":
-	case "debug", "trace":
-		errs = append(errs, hint(usagef("--log-level=%s is not supported", f.str("log-level")), "--debug and --explain say more"))
-	case "warn", "warning":
-		opt.Level = ui.LevelWarn
-	case "error":
-		opt.Level = ui.LevelError
-	default:
-		errs = append(errs, usagef("--log-level=%s: want info, warn or error", f.str("log-level")))
-	}
-	mode, err := a.progressMode(f)
-	opt.Mode = mode
-	if err != nil {
-		errs = append(errs, err)
-	}
-	if opt.Color = a.theme(); f.is("no-color") {
-		opt.Color = ui.Theme{}
-	}
-	if colors := a.env["BUILDKIT_COLORS"]; colors != "" && opt.Color.Enabled() {
-		if opt.Color, err = opt.Color.ParseColors(colors); err != nil {
-			errs = append(errs, usagef("BUILDKIT_COLORS: %w", err))
-		}
-	}
-	return opt, errors.Join(errs...)
-}
-
-// progressMode is --progress, $GOBUILD_PROGRESS or $BUILDKIT_PROGRESS, in this order; -q is quiet.
-func (a *app) progressMode(f flags) (ui.Mode, error) {
-	value, from := f.str("progress"), "--progress"
-	if value == "" {
-		value, from = a.env["BUILDKIT_PROGRESS"], "BUILDKIT_PROGRESS"
-	}
-	if f.is("quiet") {
-		if f.given("progress") && f["progress"].origin == fromFlag && value != "quiet" && value != "none" {
-			return ui.Quiet, usagef("-q and --progress=%s exclude each other", value)
-		}
-		return ui.Quiet, nil
-	}
-	switch value {
-	case "", "auto", "plain":
-		return ui.Plain, nil
-	case "rawjson", "quiet", "none":
-		return ui.Mode(value), nil
-	case "tty":
-		if from != "--progress" { // set for another program, where it means the default: no reason to fail
-			return ui.Plain, nil
-		}
-		return ui.Plain, hint(usagef("%s=%s is not supported yet", from, value), "use plain or rawjson")
-	case "plain-buildkit":
-		return ui.Plain, hint(usagef("%s=%s is not supported yet", from, value), "use plain or rawjson")
-	}
-	e := usagef("%s=%s: unknown mode", from, value)
-	if near := nearest(value, []string{"auto", "plain", "rawjson", "quiet", "none"}); near != "" {
-		return ui.Plain, hint(e, "did you mean "+near+"?")
-	}
-	return ui.Plain, hint(e, "the modes are auto, plain, rawjson, quiet and none")
-}
-
-// theme decides on colour (FEATURES O7): NO_COLOR, then CLICOLOR_FORCE, then the terminal.
-func (a *app) theme() ui.Theme {
-	switch {
-	case a.env["NO_COLOR"] != "":
-		return ui.Theme{}
-	case a.env["CLICOLOR_FORCE"] != "" && a.env["CLICOLOR_FORCE"] != "0", a.env["FORCE_COLOR"] != "" && a.env["FORCE_COLOR"] != "0":
-		return ui.DefaultTheme()
-	case a.env["TERM"] == "dumb", !isTerminal(a.stderr):
-		return ui.Theme{}
-	}
-	return ui.DefaultTheme()
-}
-
 // resultWriter is standard output. A reader that went away ends the command as
 // SIGPIPE would, but after clean-up; an EPIPE from elsewhere is an ordinary error.
 type resultWriter struct{ w io.Writer }
@@ -221,15 +135,6 @@ func (r resultWriter) Write(p []byte) (int, error) {
 func isBrokenPipe(err error) bool {
 	var sig *signalError
 	return errors.As(err, &sig) && sig.sig == syscall.SIGPIPE
-}
-
-// isTerminal says that a stream is a terminal.
-func isTerminal(stream any) bool {
-	if r, ok := stream.(resultWriter); ok {
-		stream = r.w
-	}
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // open opens the builder that the flags describe.

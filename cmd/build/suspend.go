@@ -23,7 +23,10 @@ func suspendable(b *builder.Builder, printer *ui.Printer) (end func()) {
 	go func() {
 		defer close(done)
 		for range signals {
-			if err := b.Suspend(stopSelf); err != nil {
+			resume := printer.Pause() // the terminal is the shell's meanwhile
+			err := b.Suspend(stopSelf)
+			resume()
+			if err != nil {
 				printer.Notice(err.Error())
 			}
 		}
