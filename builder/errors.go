@@ -123,7 +123,7 @@ func categoryOf(err error, fallback Category) Category {
 	case errors.As(err, &pulled), errors.As(err, &fetched), errors.Is(err, image.ErrMalformed), errors.Is(err, filetree.ErrMalformed), errors.Is(err, image.ErrContent), errors.Is(err, image.ErrNoPlatform),
 		errors.Is(err, store.ErrDigest), errors.Is(err, store.ErrSize), errors.Is(err, sandbox.ErrBadRoot):
 		return CategoryRemote
-	case errors.Is(err, sandbox.ErrUserUnknown), errors.Is(err, sandbox.ErrWorkDir), errors.Is(err, layer.ErrChanged), errors.Is(err, passwd.ErrUnknown), errors.Is(err, passwd.ErrInvalid),
+	case errors.Is(err, sandbox.ErrUserUnknown), errors.Is(err, sandbox.ErrWorkDir), errors.Is(err, sandbox.ErrOpenFiles), errors.Is(err, layer.ErrChanged), errors.Is(err, passwd.ErrUnknown), errors.Is(err, passwd.ErrInvalid),
 		errors.Is(err, passwd.ErrTooLarge), errors.Is(err, rootfs.ErrNotRegular), errors.Is(err, buildcontext.ErrChanged), errors.Is(err, layer.ErrCorrupt), errors.Is(err, errOtherInput):
 		return CategoryStep
 	case errors.Is(err, sandbox.ErrMountTarget), errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, sandbox.ErrInvalid):

@@ -13,15 +13,18 @@ import (
 	"gobuild/internal/treetest"
 )
 
-// attackProgram compiles testdata/attack once, and gives its bytes.
+// attackProgram compiles testdata/attack once, and gives its bytes. A machine without a compiler is told where the program is.
 var attackProgram = sync.OnceValues(func() ([]byte, error) {
+	if path := os.Getenv("GOBUILD_TEST_ATTACK"); path != "" {
+		return os.ReadFile(path)
+	}
 	dir, err := os.MkdirTemp("", "attack")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	name := filepath.Join(dir, "attack")
-	build := exec.Command("go", "build", "-o", name, "./testdata/attack/main.go")
+	build := exec.Command("go", "build", "-o", name, "./testdata/attack")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, &exec.Error{Name: "go build: " + string(out), Err: err}

@@ -348,13 +348,12 @@ func (c *child) dropRoot() error {
 	return pivotHere()
 }
 
-// leaveRoot takes the step's root apart when all its processes are dead: it is unmounted, mount points that were made for the
-// step are removed, and the overlay ends, so that its upper directory is at rest when the parent hears of the result.
+// leaveRoot takes the step's root apart when all its processes are dead: nothing can write to it any more, it is unmounted, mount
+// points that were made for the step are removed, and the overlay ends, so that its upper directory is at rest when the parent hears
+// of the result.
 func (c *child) leaveRoot() error {
-	if c.step.ReadOnlyRoot && len(c.root.stubs) > 0 {
-		if err := setMountAttr(c.root.mount, 0, 0, unix.MOUNT_ATTR_RDONLY); err != nil {
-			return setupError("make root writable", "", err)
-		}
+	if err := c.root.settle(); err != nil {
+		return err
 	}
 	if err := c.dropRoot(); err != nil {
 		return err

@@ -3,6 +3,8 @@ package sandbox
 import "time"
 
 const (
+	// maxSettle is how long the files of a step's root may stay open for writing when all of its processes have ended.
+	maxSettle = 2 * time.Second
 	// maxProfile bounds a system call filter given as text: Docker's own has 20 KiB.
 	maxProfile = 1 << 20
 	// maxFilter is the kernel's BPF_MAXINSNS.

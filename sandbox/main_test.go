@@ -3,11 +3,13 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"gobuild/internal/testexec"
@@ -87,11 +89,29 @@ func newDir(tb testing.TB, parent string) string {
 // spec is a step of a shell script on a fresh upper directory.
 func (f *fixture) spec(tb testing.TB, script string) Spec {
 	tb.Helper()
-	return Spec{
+	s := Spec{
 		Lower: []string{f.lower}, Upper: newDir(tb, f.dir), Work: newDir(tb, f.dir),
 		Args: []string{"/bin/sh", "-c", script}, Network: NetworkNone,
 	}
+	s.Started = func(pid int) {
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/pid", pid))
+		if err != nil {
+			return // it is over
+		}
+		if old, ok := stepNamespaces.Swap(s.Upper, ns); ok {
+			_ = old.(*os.File).Close()
+		}
+	}
+	tb.Cleanup(func() {
+		if ns, ok := stepNamespaces.LoadAndDelete(s.Upper); ok {
+			_ = ns.(*os.File).Close()
+		}
+	})
+	return s
 }
+
+// stepNamespaces are the pid namespaces of steps by their upper directories, open, so that no other namespace gets their numbers.
+var stepNamespaces sync.Map
 
 // run runs a step with stdout and stderr together.
 func (f *fixture) run(tb testing.TB, s Spec) (string, error) {
@@ -141,15 +161,22 @@ func assertUpperEmpty(tb testing.TB, s Spec) {
 	}
 }
 
-// users lists the processes of this machine whose mounts show the step's upper directory.
+// users lists the processes of this machine that are in the step's pid namespace, or whose mounts show its upper directory. The mounts
+// alone are not enough: an overlay of older kernels has numbers of descriptors in the place of names.
 func users(tb testing.TB, s Spec) []string {
 	tb.Helper()
 	found, err := filepath.Glob("/proc/[0-9]*/mountinfo")
 	must(tb, err)
+	var own os.FileInfo
+	if ns, ok := stepNamespaces.Load(s.Upper); ok {
+		own, err = ns.(*os.File).Stat()
+		must(tb, err)
+	}
 	var pids []string
 	for _, name := range found {
+		ns, nsErr := os.Stat(filepath.Join(filepath.Dir(name), "ns/pid"))
 		data, err := os.ReadFile(name)
-		if err == nil && bytes.Contains(data, []byte(s.Upper)) {
+		if err == nil && bytes.Contains(data, []byte(s.Upper)) || nsErr == nil && own != nil && os.SameFile(ns, own) {
 			pids = append(pids, name)
 		}
 	}

@@ -125,6 +125,7 @@ func TestHostileR13_StepsThatFailLeaveNoDescriptors(t *testing.T) {
 				"limit":   func(s *Spec) { s.Limits.CpusetCPUs = "99999" },
 			} {
 				s := f.spec(t, "true")
+				s.Started = nil // the test's own would hold the step's namespace
 				change(&s)
 				if res, err := f.Run(t.Context(), s); err == nil && res.ExitCode == 0 {
 					t.Fatalf("%s: it ran", name)

@@ -183,6 +183,8 @@ var (
 	ErrUnsupported = errors.New("not supported")
 	// ErrInvalid says that a Spec contradicts itself or exceeds a bound.
 	ErrInvalid = errors.New("invalid step")
+	// ErrOpenFiles says that a process which is not of the step has a file of its root open for writing when the step has ended.
+	ErrOpenFiles = errors.New("a process outside of the step has files of the step open for writing: they were sent to it through a socket")
 	// ErrClosed says that the Runner was closed.
 	ErrClosed = errors.New("sandbox runner is closed")
 	// ErrDied says that the step's init ended without a report: the machine killed it, or the step did.
@@ -261,5 +263,5 @@ func setupError(op, path string, err error) *SetupError {
 
 // kinds are the errors that cross from the child to the parent, by their place in this list.
 func kinds() []error {
-	return []error{ErrUserUnknown, ErrLimitUnavailable, ErrMountTarget, ErrBadRoot, ErrWorkDir, ErrUnsupported, ErrInvalid}
+	return []error{ErrUserUnknown, ErrLimitUnavailable, ErrMountTarget, ErrBadRoot, ErrWorkDir, ErrUnsupported, ErrInvalid, ErrOpenFiles}
 }

@@ -41,6 +41,12 @@ func main() {
 		memory()
 	case "lock":
 		lock()
+	case "send":
+		send(os.Args[2], os.Args[3])
+	case "take":
+		take(os.Args[2], os.Args[3])
+	case "loop":
+		sendInLoop()
 	}
 	fmt.Println("done")
 }
