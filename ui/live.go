@@ -187,6 +187,14 @@ func (v *liveView) stepDone(e builder.Event) {
 	v.kept = append(v.kept, line)
 }
 
+// reveal has what a step has printed so far stay.
+func (v *liveView) reveal(info *builder.StepInfo) {
+	if st := v.known[info]; st != nil {
+		v.kept = append(v.kept, keptLine{at: v.opt.Now(), log: st.log})
+		st.log, st.last = &overflow{dir: v.opt.SpoolDir}, nil
+	}
+}
+
 // title is a step on one line.
 func (st *liveStep) title() string {
 	if st.info == nil {

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"gobuild/builder"
 	"gobuild/internal/rescue"
 )
 
@@ -74,6 +75,13 @@ func (p *Printer) endTicks() {
 		close(stop)
 		p.tty.ended.Wait()
 	}
+}
+
+// Reveal shows all that a running step has printed, where the view has only its last lines.
+func (p *Printer) Reveal(step *builder.StepInfo) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tty.live.reveal(step)
 }
 
 // Pause takes the changing part of the view from the terminal, for somebody else to write there, until the returned function is called.

@@ -183,6 +183,24 @@ func TestO4_ANarrowerTerminal(t *testing.T) {
 	}
 }
 
+func TestO4_AShellFollowsWhatTheStepPrinted(t *testing.T) {
+	t.Parallel()
+	l := newLiveTest(t, 80, 24, Options{LogLines: 1})
+	step := &builder.StepInfo{Stage: "a", Number: 1, Total: 2, Text: "RUN a"}
+	l.events(builder.Event{Type: builder.EventOutput, Time: at(0), Step: step, Stream: "stdout", Data: []byte("one\ntwo\n")})
+	l.Reveal(step)
+	resume := l.Pause()
+	l.events(builder.Event{Type: builder.EventOutput, Time: at(1), Step: step, Stream: "stdout", Data: []byte("meanwhile\n")})
+	if got, want := l.term.all(), "[a 1/2] one\n[a 1/2] two\n\n"; got != want {
+		t.Errorf("at the shell %q, want %q", got, want)
+	}
+	resume()
+	l.events(builder.Event{Type: builder.EventStepDone, Time: at(2), Step: step, Err: errors.New("exit code 1")})
+	if got := l.term.all(); strings.Count(got, "two") != 1 || strings.Count(got, "[a 1/2] meanwhile") != 1 {
+		t.Errorf("%s", got)
+	}
+}
+
 func TestO4_FramesFitEveryTerminal(t *testing.T) {
 	t.Parallel()
 	v := newLiveView(&Options{LogLines: 6, Color: DefaultTheme()})

@@ -85,6 +85,7 @@ func (a *app) fillConsole(opt *builder.Options) (code *int, opened *bool) {
 		if opt.Debug.Step != "" {
 			place = "step"
 		}
+		a.printer.Reveal(step)
 		a.printer.Notice(fmt.Sprintf("a shell at the %s of line %d, %s; what is done in it is thrown away", place, step.Line, ui.Line(step.Text)))
 		resume := a.printer.Pause()
 		ended := func(exit int) error { *code = exit; resume(); return nil }
