@@ -12,55 +12,109 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestHostileF12_ShortAndInterruptedCalls: every third write does half of what was asked, every third call is interrupted, openat2 says
-// that the tree changed meanwhile. Nobody notices.
+// TestHostileF12_ShortAndInterruptedCalls: of three calls one is interrupted, or for openat2 told that the tree changed meanwhile, and one
+// does half of what was asked. Nobody notices: neither gobuild nor what it starts.
 func TestHostileF12_ShortAndInterruptedCalls(t *testing.T) {
 	f := newFaultWorld(t)
+	f.write("tree/b", strings.Repeat("many bytes ", 1<<16))
+	f.digest = f.build(f.args...).stdout
+	f.fresh()
+	interrupted, short := map[string]int{}, map[string]int{}
 	n := map[string]int{}
-	names := []string{"write", "read", "openat2", "fsync", "getdents64"}
+	names := []string{"write", "read", "pread64", "pwrite64", "openat", "openat2", "fsync", "flock", "ftruncate", "getdents64", "copy_file_range"}
 	o := f.runInjected(f.command(append(f.args, f.dir)...), names, func(c call) answer {
 		if !strings.HasPrefix(c.path, f.below+"/") {
 			return answer{}
 		}
 		n[c.name]++
-		switch {
-		case n[c.name]%3 == 1 && c.name == "openat2":
-			return answer{errno: unix.EAGAIN}
-		case n[c.name]%3 == 1:
+		switch n[c.name] % 3 {
+		case 1:
+			interrupted[c.name]++
+			if c.name == "openat2" {
+				return answer{errno: unix.EAGAIN}
+			}
 			return answer{errno: unix.EINTR}
-		case n[c.name]%3 == 2 && c.name == "write":
-			return c.half(t)
+		case 2:
+			a := c.half(t)
+			if a.done {
+				short[c.name]++
+			}
+			return a
 		}
 		return answer{}
 	})
 	if o.code != 0 || o.stdout != f.digest {
 		t.Errorf("exit code %d, %q, want %q\n%s", o.code, o.stdout, f.digest, o.stderr)
 	}
-	for _, name := range names {
-		if n[name] == 0 {
-			t.Errorf("no %s was seen", name)
+	t.Logf("interrupted %v, short %v", interrupted, short)
+	for _, name := range []string{"write", "read", "openat", "openat2", "fsync", "flock", "getdents64"} {
+		if interrupted[name] == 0 {
+			t.Errorf("no %s was interrupted", name)
 		}
 	}
-	f.recovered("after short calls")
+	for _, name := range []string{"write", "pwrite64", "read"} {
+		if short[name] == 0 {
+			t.Errorf("no %s was short", name)
+		}
+	}
+	f.recovered("short calls")
 }
 
-// half does the first half of a write for the process.
+// half does the first half of a call that moves bytes for the process; others go on as they are.
 func (c *call) half(t *testing.T) answer {
-	if c.args[2] < 2 {
+	size := c.args[2]
+	if c.name == "copy_file_range" {
+		if size = c.args[4]; c.args[1] != 0 || c.args[3] != 0 {
+			return answer{}
+		}
+	}
+	moves := map[string]bool{"read": true, "write": true, "pread64": true, "pwrite64": true, "copy_file_range": true}
+	if !moves[c.name] || size < 2 {
 		return answer{}
 	}
-	data := c.memory(c.args[1], int(c.args[2]/2)) //nolint:gosec // a buffer of a process
 	fd, err := c.steal(c.args[0])
 	if err != nil {
 		t.Errorf("take the descriptor of %s: %v", c.path, err)
 		return answer{}
 	}
 	defer unix.Close(fd)
-	n, err := unix.Write(fd, data)
+	n, err := c.move(fd, int(size/2)) //nolint:gosec // of a buffer of a process
 	if err != nil {
-		t.Errorf("write %s: %v", c.path, err)
+		t.Errorf("%s %s: %v", c.name, c.path, err)
 	}
 	return answer{done: true, value: int64(n)}
+}
+
+// move is the call for size bytes on a copy of the descriptor.
+func (c *call) move(fd, size int) (n int, err error) {
+	data := make([]byte, min(size, 1<<20))
+	offset := int64(c.args[3]) //nolint:gosec // as the process gave it
+	switch c.name {
+	case "read":
+		n, err = unix.Read(fd, data)
+	case "pread64":
+		n, err = unix.Pread(fd, data, offset)
+	case "write":
+		return unix.Write(fd, c.memory(c.args[1], len(data)))
+	case "pwrite64":
+		return unix.Pwrite(fd, c.memory(c.args[1], len(data)), offset)
+	case "copy_file_range":
+		out, err := c.steal(c.args[2])
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(out)
+		return unix.CopyFileRange(fd, nil, out, nil, size, 0)
+	}
+	if err != nil || n == 0 {
+		return n, err
+	}
+	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", c.pid), os.O_WRONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer mem.Close()
+	return mem.WriteAt(data[:n], int64(c.args[1])) //nolint:gosec // addresses of a process are positive
 }
 
 // steal is a copy of a descriptor of the process, with the same position.
@@ -164,10 +218,13 @@ func TestHostileF32_LocksThatExcludeNobody(t *testing.T) {
 // TestHostileF37_SlowSyncs: a disk that takes its time for each fsync makes no build fail.
 func TestHostileF37_SlowSyncs(t *testing.T) {
 	f := newFaultWorld(t)
-	slow := 0
+	slow, each := 0, 50*time.Millisecond
+	if *allFaults {
+		each = 200 * time.Millisecond
+	}
 	o := f.runInjected(f.command(append(f.args, f.dir)...), []string{"fsync", "syncfs"}, func(call) answer {
 		slow++
-		time.Sleep(50 * time.Millisecond) // the fault itself: the process hangs in the call
+		time.Sleep(each) // the fault itself: the process hangs in the call
 		return answer{}
 	})
 	if o.code != 0 || o.stdout != f.digest || slow == 0 {
@@ -176,7 +233,8 @@ func TestHostileF37_SlowSyncs(t *testing.T) {
 	f.recovered("slow syncs")
 }
 
-// TestHostileF24_PartsOfTheStateRemovedDuringABuild: the build makes again what it needs, or ends with an error; it is never wrong.
+// TestHostileF24_PartsOfTheStateRemovedDuringABuild: or renamed, as by somebody who moves the directory. The build makes again what it
+// needs, or ends with an error of this machine; it is never wrong.
 func TestHostileF24_PartsOfTheStateRemovedDuringABuild(t *testing.T) {
 	f := newFaultWorld(t)
 	total := f.count(changing, f.mine)
@@ -189,19 +247,39 @@ func TestHostileF24_PartsOfTheStateRemovedDuringABuild(t *testing.T) {
 		if *allFaults {
 			moments = append(moments, total/10, total/2, total*9/10)
 		}
-		for _, n := range moments {
-			o, hit := f.disturb(changing, f.mine, n, func(int) answer {
-				_ = os.RemoveAll(filepath.Join(f.root, part)) // what is written meanwhile may stay
-				return answer{}
-			})
-			when := fmt.Sprintf("%s removed at %s", part, hit)
-			if o.code == 0 && o.stdout != f.digest || o.code != 0 && o.code != 3 && o.code != 1 {
-				t.Errorf("%s: exit code %d, %q, want %q\n%s", when, o.code, o.stdout, f.digest, o.stderr)
+		for k, n := range moments {
+			f.takeAway(part, n, k%2 == i/2%2)
+			if *allFaults {
+				f.takeAway(part, n, k%2 != i/2%2)
 			}
-			f.recovered(when)
-			f.fresh()
 		}
 	}
+}
+
+// takeAway removes or renames a part of the state directory at change n of a build.
+func (f *faultWorld) takeAway(part string, n int, rename bool) {
+	f.t.Helper()
+	verb, aside := "removed", filepath.Join(f.below, "aside")
+	if rename {
+		verb = "renamed"
+	}
+	o, hit := f.disturb(changing, f.mine, n, func(int) answer {
+		if rename {
+			_ = os.Rename(filepath.Join(f.root, part), aside) // it may not be there yet
+		} else {
+			_ = os.RemoveAll(filepath.Join(f.root, part)) // what is written meanwhile may stay
+		}
+		return answer{}
+	})
+	when := fmt.Sprintf("%s %s at %s", part, verb, hit)
+	if o.code == 0 && o.stdout != f.digest || o.code != 0 && (o.code != 3 && o.code != 1 || o.stdout != "" || !strings.Contains(o.stderr, "error: ")) {
+		f.t.Errorf("%s: exit code %d, %q, want %q\n%s", when, o.code, o.stdout, f.digest, o.stderr)
+	}
+	if err := os.RemoveAll(aside); err != nil {
+		f.t.Errorf("%s: what was put aside cannot be removed: %v", when, err)
+	}
+	f.recovered(when)
+	f.fresh()
 }
 
 // TestHostileF23_PruneDuringABuild: whenever it comes, prune takes nothing that a build needs.

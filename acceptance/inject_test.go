@@ -46,7 +46,7 @@ type answer struct {
 var injectable = map[string]uintptr{
 	"openat": unix.SYS_OPENAT, "openat2": unix.SYS_OPENAT2, "mkdirat": unix.SYS_MKDIRAT, "renameat": unix.SYS_RENAMEAT,
 	"renameat2": unix.SYS_RENAMEAT2, "unlinkat": unix.SYS_UNLINKAT, "linkat": unix.SYS_LINKAT, "symlinkat": unix.SYS_SYMLINKAT,
-	"write": unix.SYS_WRITE, "pwrite64": unix.SYS_PWRITE64, "read": unix.SYS_READ, "fsync": unix.SYS_FSYNC,
+	"write": unix.SYS_WRITE, "pwrite64": unix.SYS_PWRITE64, "read": unix.SYS_READ, "pread64": unix.SYS_PREAD64, "fsync": unix.SYS_FSYNC,
 	"syncfs": unix.SYS_SYNCFS, "ftruncate": unix.SYS_FTRUNCATE, "close": unix.SYS_CLOSE, "getdents64": unix.SYS_GETDENTS64,
 	"copy_file_range": unix.SYS_COPY_FILE_RANGE, "flock": unix.SYS_FLOCK, "fcntl": unix.SYS_FCNTL, "ioctl": unix.SYS_IOCTL,
 	"fsconfig": unix.SYS_FSCONFIG, "fsopen": unix.SYS_FSOPEN, "fsetxattr": unix.SYS_FSETXATTR, "setxattr": unix.SYS_SETXATTR,

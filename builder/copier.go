@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	buildcontext "gobuild/context"
+	"gobuild/internal/retried"
 	"gobuild/internal/rootfs"
 	"gobuild/stages"
 )
@@ -400,7 +401,7 @@ func (cp *copier) dirEntry(e buildcontext.Entry, fd int, name, target string) er
 	if err := unix.Mkdirat(fd, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	child, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	child, err := retried.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return usage{fmt.Errorf("%s is not a folder in the image, but the source is", target)}
 	}
@@ -489,6 +490,9 @@ func copyRange(ctx context.Context, out, in int, size int64) (int64, error) {
 			return done, context.Cause(ctx)
 		}
 		n, err := unix.CopyFileRange(in, nil, out, nil, int(min(size-done, 64<<20)), 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
 		if err != nil {
 			if done == 0 && (errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)) {
 				return 0, nil

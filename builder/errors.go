@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
@@ -142,6 +143,11 @@ func isEnvironment(err error) bool {
 		if errors.Is(err, errno) {
 			return true
 		}
+	}
+	// What is renamed lies in the state directory or in an output; one of its folders has been taken away meanwhile.
+	var renamed *os.LinkError
+	if errors.As(err, &renamed) && errors.Is(err, fs.ErrNotExist) {
+		return true
 	}
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, remote.ErrNoGit)
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	buildcontext "gobuild/context"
+	"gobuild/internal/retried"
 )
 
 // fileWorkers fill the files of one COPY. The walk makes them, one after the other: makers of files in one directory
@@ -148,7 +149,7 @@ func (cp *copier) fill(j fileJob, buf []byte) error {
 // newFile makes a regular file, in place of what had its name.
 func (cp *copier) newFile(fd int, name string) (out int, err error) {
 	err = cp.replacing(fd, name, func() (err error) {
-		out, err = unix.Openat(fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		out, err = retried.Openat(fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		return err
 	}, func() error { return nil })
 	return out, err

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"gobuild/internal/atomicfile"
+	"gobuild/internal/retried"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -147,7 +148,7 @@ func recentOf(path string) ([]digest.Digest, error) {
 
 // openSlot opens a slot file; what is in its place but no file of ours is removed and reported as missing.
 func openSlot(path string, flags int) (*os.File, error) {
-	fd, err := unix.Open(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := retried.Open(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err == nil {
 		f := os.NewFile(uintptr(fd), path)
 		if st, serr := f.Stat(); serr == nil && st.Mode().IsRegular() {

@@ -16,6 +16,7 @@ import (
 
 	"gobuild/internal/atomicfile"
 	"gobuild/internal/filelock"
+	"gobuild/internal/retried"
 
 	"golang.org/x/sys/unix"
 )
@@ -175,7 +176,7 @@ func writeInFanOut(path string, data []byte, mtime time.Time) error {
 // readRecord reads and checks one file. The open file is returned where there is one, for the caller to close.
 func readRecord(path string) (Record, *os.File, error) {
 	// A link, FIFO or device is not ours: do not follow it, do not wait for it.
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := retried.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
 		return Record{}, nil, errDamaged
 	}

@@ -19,6 +19,7 @@ import (
 
 	"gobuild/internal/atomicfile"
 	"gobuild/internal/lazyre"
+	"gobuild/internal/retried"
 )
 
 // Errors to decide on.
@@ -234,7 +235,7 @@ func (s *Store) read(id string) (Record, error) {
 
 // openRegular opens a file of ours: a link, FIFO or device is none.
 func openRegular(path string) (*os.File, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := retried.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
 		return nil, errDamaged
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gobuild/internal/ownthread"
+	"gobuild/internal/retried"
 	"gobuild/internal/rootfs"
 )
 
@@ -134,7 +135,7 @@ func overlayByFD(lower []string, upper, work string) (int, error) {
 // setDir gives a directory by descriptor: names with colons, commas and backslashes need no escaping, and there is no limit on
 // the length of all together.
 func (c *fsContext) setDir(key, dir string) error {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := retried.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return setupError("open "+strings.TrimSuffix(key, "+"), dir, err)
 	}
@@ -163,7 +164,7 @@ func overlayByMount(lower []string, upper, work string) (int, error) {
 			}
 		}()
 		for _, dir := range dirs {
-			fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			fd, err := retried.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return -1, setupError("open directory of overlay", dir, err)
 			}
@@ -325,7 +326,7 @@ func throwAwayAttached(source, tmp int) (int, error) {
 		if err := attachAt(place.mount, place.path); err != nil {
 			return -1, setupError("attach layer", "", err)
 		}
-		fd, err := unix.Open(place.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		fd, err := retried.Open(place.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return -1, setupError("open layer", "", err)
 		}
@@ -352,7 +353,7 @@ func throwAwayOn(dir, tmp int) (int, error) {
 		return -1, err
 	}
 	for key, name := range map[string]string{"upperdir": scratchUpper, "workdir": scratchWork} {
-		sub, err := unix.Openat(tmp, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		sub, err := retried.Openat(tmp, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return -1, setupError("open scratch directory", "", err)
 		}

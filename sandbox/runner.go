@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/retried"
 )
 
 // Runner runs steps. It is safe for concurrent use.
@@ -484,7 +486,7 @@ func bindSource(m *Mount) (int, error) {
 	}
 	source := dir
 	if path != "" {
-		fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err := retried.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return -1, err
 		}
@@ -527,7 +529,7 @@ func throwAwayFile(source int, st *unix.Stat_t, attrs uint64) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(tmp)
-	fd, err := unix.Openat(tmp, "file", unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	fd, err := retried.Openat(tmp, "file", unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return -1, err
 	}

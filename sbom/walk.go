@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gobuild/internal/rescue"
+	"gobuild/internal/retried"
 )
 
 // tell is what reads a file: name is its absolute path.
@@ -111,7 +112,7 @@ func (s *scan) files(d *os.File, dir string, files map[string]tell) error {
 
 // file hands a file to what reads it. What is wrong with the file is a note.
 func (s *scan) file(d *os.File, full, name string, t tell) (err error) {
-	fd, err := unix.Openat(int(d.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	fd, err := retried.Openat(int(d.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		s.note(full, err) // of a tree that is being changed, or that this user may not read
 		return nil

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gobuild/internal/ownthread"
+	"gobuild/internal/retried"
 )
 
 // How a kernel is told the layers. All three need no escaping of colons and commas in paths and
@@ -155,7 +156,7 @@ func (o overlay) configure(fd int, way int32) error {
 }
 
 func setDir(fd int, way int32, key, dir string) error {
-	d, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	d, err := retried.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
@@ -271,7 +272,7 @@ func cloneReadOnly(dir string) (*os.File, error) {
 }
 
 func openMounted(mnt int, name string) (*os.File, error) {
-	fd, err := unix.Openat(mnt, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := retried.Openat(mnt, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"gobuild/internal/atomicfile"
 	"gobuild/internal/filelock"
+	"gobuild/internal/retried"
 	"gobuild/internal/rootfs"
 )
 
@@ -407,7 +408,7 @@ func (s *Store) Sync(ctx context.Context) error {
 func randomName() string { return fmt.Sprintf("%016x", rand.Uint64()) } // not a secret
 
 func openDir(path string) (*os.File, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := retried.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}

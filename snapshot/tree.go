@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/retried"
 )
 
 // Inode flags that forbid removal (linux/fs.h, FS_IMMUTABLE_FL and FS_APPEND_FL).
@@ -152,7 +154,7 @@ func (r *remover) open(parent *os.File, name string) (*os.File, error) {
 func (r *remover) unprotect(parent *os.File, name string) bool {
 	tried := clearFlags(int(parent.Fd()))
 	tried = parent.Chmod(0o700) == nil || tried
-	fd, err := unix.Openat(int(parent.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := retried.Openat(int(parent.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return tried
 	}
@@ -169,7 +171,7 @@ func (r *remover) unprotect(parent *os.File, name string) bool {
 	default:
 		return tried // opening a device or FIFO has effects, and these have no flags to lift
 	}
-	data, err := unix.Open(self, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	data, err := retried.Open(self, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return tried
 	}
@@ -191,7 +193,7 @@ func openDirAt(parent *os.File, name string) (*os.File, error) {
 	if len(path) > unix.PathMax { // only for messages; do not let it grow with the depth
 		path = ".../" + name
 	}
-	fd, err := unix.Openat(int(parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := retried.Openat(int(parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"gobuild/internal/atomicfile"
 	"gobuild/internal/filelock"
+	"gobuild/internal/retried"
 
 	"golang.org/x/sys/unix"
 )
@@ -154,7 +155,7 @@ func syncfs(dir string) error {
 		return err
 	}
 	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
+	if err := retried.Call(func() error { return unix.Syncfs(int(d.Fd())) }); err != nil {
 		return &fs.PathError{Op: "syncfs", Path: dir, Err: err}
 	}
 	return nil
@@ -208,7 +209,7 @@ func withSum(body string) string {
 
 // readSummed is the inverse; errBadMeta for anything else.
 func readSummed(path string, limit int64) (string, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := retried.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
 		return "", errBadMeta
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/retried"
 )
 
 // tempPrefix starts the names of files that are still being written. Names of finished files must not use it.
@@ -40,7 +42,7 @@ func Write(path string, data []byte, o Options) error {
 // WriteFunc makes path a file with the bytes that fill writes. When fill fails its error is returned
 // (wrapped) and path is as it was.
 func WriteFunc(path string, o Options, fill func(io.Writer) error) error {
-	fd, err := unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := retried.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &fs.PathError{Op: "open directory of", Path: path, Err: err}
 	}
@@ -78,8 +80,8 @@ func WriteIn(dir *os.File, name string, o Options, fill func(io.Writer) error) e
 func create(dir *os.File) (*os.File, string, error) {
 	for range maxAttempts {
 		temp := fmt.Sprintf("%s%016x", tempPrefix, rand.Uint64()) // only has to be unlikely to collide: O_EXCL decides
-		fd, err := unix.Openat(int(dir.Fd()), temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-		if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.EINTR) {
+		fd, err := retried.Openat(int(dir.Fd()), temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
 		if err != nil {

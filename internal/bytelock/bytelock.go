@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/retried"
 )
 
 // ErrHeld is what Exclude returns for a name that somebody holds.
@@ -77,7 +79,7 @@ func Exclude(path, name string) (release func(), err error) {
 }
 
 func openFile(path string) (*os.File, error) {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := retried.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -110,7 +112,7 @@ func lock(f *os.File, name string, kind int16) error {
 // Held says of each name whether somebody holds or excludes it at this moment. Nothing is locked for that.
 func Held(path string, names ...string) ([]bool, error) {
 	held := make([]bool, len(names))
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := retried.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return held, nil // nobody ever held any
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/retried"
 )
 
 // Waiting polls: flock has no timeout, and a thread blocked in it could not be cancelled. The first
@@ -152,10 +154,7 @@ func (l *File) Remove() error {
 
 func open(path string) (*os.File, error) {
 	for {
-		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
+		fd, err := retried.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 		if err != nil {
 			return nil, &fs.PathError{Op: "open lock", Path: path, Err: err}
 		}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/retried"
 )
 
 var (
@@ -111,7 +113,7 @@ func (r *Root) openWalking(rel string, flags int) (int, error) {
 			return -1, errnoOf(err)
 		}
 		defer dir.Close()
-		return unix.Openat(int(dir.Fd()), path.Base(rel), flags, 0)
+		return retried.Openat(int(dir.Fd()), path.Base(rel), flags, 0)
 	}
 	handle, err := pathrs.OpenatInRoot(r.dir, rel)
 	if err != nil {
@@ -339,7 +341,7 @@ func (r *Root) mkdir(p string, a Attr) error {
 		return &fs.PathError{Op: "chown", Path: p, Err: err}
 	}
 	// By descriptor: the umask does not matter, and fchmodat has no NOFOLLOW before Linux 6.6.
-	child, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	child, err := retried.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: p, Err: err}
 	}
