@@ -200,24 +200,6 @@ func TestHostileF15_LittleMemory(t *testing.T) {
 	}
 }
 
-// TestHostileF17_CgroupsThatCannotBeHad: read-only or absent: no matter without limits; with one it is an error that says so.
-func TestHostileF17_CgroupsThatCannotBeHad(t *testing.T) {
-	f := newFaultWorld(t)
-	for _, tc := range []struct{ name, script string }{
-		{"read-only", "for m in /sys/fs/cgroup/*; do if mountpoint -q $m; then mount -o remount,ro,bind $m; fi; done; mount -o remount,ro,bind /sys/fs/cgroup"},
-		{"absent", "mount -t tmpfs none /sys/fs/cgroup"},
-	} {
-		f.ends(tc.name, f.run(inMounts(f.command(append(f.args, f.dir)...), tc.script)), "")
-		f.fresh()
-		o := f.run(inMounts(f.command(append(f.args, "--memory", "64m", f.dir)...), tc.script))
-		if o.code != 3 || !strings.Contains(o.stderr, "cgroup") {
-			t.Errorf("%s: exit code %d\n%s", tc.name, o.code, o.stderr)
-		}
-		f.recovered(tc.name)
-		f.fresh()
-	}
-}
-
 // TestHostileF20_EditsThatHide: same size and the same times as before: the change is seen, each time.
 func TestHostileF20_EditsThatHide(t *testing.T) {
 	w := newWorld(t, "FROM scratch\nCOPY data /\n", map[string]string{"data": "0"})
@@ -239,42 +221,6 @@ func TestHostileF20_EditsThatHide(t *testing.T) {
 			}
 		}
 		seen[text] = digest
-	}
-}
-
-// TestHostileF21_AStateOfAnotherVersion is refused and stays as it is; what a later version keeps beside ours is left alone.
-func TestHostileF21_AStateOfAnotherVersion(t *testing.T) {
-	f := newFaultWorld(t)
-	f.build(f.args...)
-	for _, name := range []string{"cache/v2/records/x", "later/x"} {
-		full := filepath.Join(f.root, name)
-		if err := os.MkdirAll(filepath.Dir(full), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(full, []byte("of a later version"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f.recovered("beside a later version")
-	if o := f.prune(); o.code != 0 {
-		t.Errorf("prune: exit code %d\n%s", o.code, o.stderr)
-	}
-	for _, name := range []string{"cache/v2/records/x", "later/x"} {
-		if _, err := os.Stat(filepath.Join(f.root, name)); err != nil {
-			t.Errorf("gone: %v", err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(f.root, "version"), []byte("gobuild state 999\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	before := names(t, f.root)
-	for what, o := range map[string]outcome{"build": f.run(f.command(append(f.args, f.dir)...)), "prune": f.prune()} {
-		if o.code != 3 || !strings.Contains(o.stderr, "its form is") {
-			t.Errorf("%s: exit code %d\n%s", what, o.code, o.stderr)
-		}
-	}
-	if after := names(t, f.root); after != before {
-		t.Errorf("changed:\n%s\nbefore:\n%s", after, before)
 	}
 }
 
@@ -313,34 +259,6 @@ func TestHostileF29_ADeadNetwork(t *testing.T) {
 				t.Errorf("exit code %d\n%s", o.code, o.stderr)
 			}
 		})
-	}
-}
-
-// TestHostileF34_OutputsThatAreGone: nobody hangs, and the state is fine.
-func TestHostileF34_OutputsThatAreGone(t *testing.T) {
-	f := newFaultWorld(t)
-	for _, tc := range []struct {
-		name, script string
-		code         []int
-	}{
-		{"standard output is full", "exec > /dev/full", []int{3}},
-		{"standard error is full", "exec 2> /dev/full", []int{0, 3}},
-		{"standard output is closed", "exec >&-", []int{0, 3}},
-		{"standard error is closed", "exec 2>&-", []int{0, 3}},
-		{"all are closed", "exec <&- >&- 2>&-", []int{0, 3}},
-		{"nobody reads standard error", "rm -f fifo; mkfifo fifo; exec 3<>fifo; exec 2>fifo; exec 4<fifo; exec 3<&- 4<&-", []int{0, 3, -1, 141}},
-		{"nobody reads standard output", "rm -f fifo; mkfifo fifo; exec 3<>fifo; exec >fifo; exec 3<&-", []int{0, 3, -1, 141}},
-	} {
-		o := f.run(within(f.command(append(f.args, f.dir)...), tc.script))
-		ok := false
-		for _, code := range tc.code {
-			ok = ok || code == o.code
-		}
-		if !ok {
-			t.Errorf("%s: exit code %d\n%s%s", tc.name, o.code, o.stdout, o.stderr)
-		}
-		f.recovered(tc.name)
-		f.fresh()
 	}
 }
 

@@ -36,8 +36,9 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 }
 
 func runAs(ctx context.Context, who invoker, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{env: newEnviron(env), stdin: stdin, stdout: resultWriter{stdout}, stderr: stderr, who: who, args: args}
-	a.printer = ui.New(stderr, ui.Options{Color: a.theme()}) // until the flags say otherwise
+	a := &app{env: newEnviron(env), stdin: stdin, stdout: resultWriter{newOutput(stdout)}, stderr: newOutput(stderr), who: who, args: args}
+	patience(ctx, a.stdout, a.stderr)
+	a.printer = ui.New(a.stderr, ui.Options{Color: a.theme()}) // until the flags say otherwise
 	err := a.execute(ctx, args)
 	defer func() { a.printer.Close() }() // whatever printer it is by then
 	if a.finished != nil {               // whatever became of the context here
@@ -106,6 +107,7 @@ func (a *app) prepare(ctx context.Context, f flags) (context.Context, context.Ca
 		return ctx, none, usagef("--timeout=%s: want a duration like 90s or 30m", f.str("timeout"))
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, d, &timeoutError{d})
+	patience(ctx, a.stdout, a.stderr)
 	return ctx, cancel, nil
 }
 

@@ -140,16 +140,13 @@ func (e environ) logLines() (int, error) {
 
 // isTerminal says that a stream is a terminal.
 func isTerminal(stream any) bool {
-	if r, ok := stream.(resultWriter); ok {
-		stream = r.w
-	}
-	f, ok := stream.(*os.File)
+	f, ok := plainStream(stream).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // terminalSize is 0, 0 where it is not known.
 func terminalSize(stream any) (columns, rows int) {
-	f, ok := stream.(*os.File)
+	f, ok := plainStream(stream).(*os.File)
 	if !ok {
 		return 0, 0
 	}
