@@ -8,6 +8,9 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,17 +35,24 @@ func status(code int) func(http.ResponseWriter) bool {
 
 func wireFaults() []wireFault {
 	abort := func() { panic(http.ErrAbortHandler) }
+	cutAfter := func(bytes func(size int) int) func(http.ResponseWriter, *http.Response) {
+		return func(w http.ResponseWriter, resp *http.Response) {
+			body, _ := io.ReadAll(resp.Body)
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+			w.WriteHeader(resp.StatusCode)
+			_, _ = w.Write(body[:max(0, min(len(body), bytes(len(body))))])
+			w.(http.Flusher).Flush()
+			abort()
+		}
+	}
 	return []wireFault{
 		{name: "cut before", passes: true, before: func(http.ResponseWriter) bool { abort(); return true }},
 		{name: "answer lost", passes: true, after: func(http.ResponseWriter, *http.Response) { abort() }},
 		{name: "delayed", passes: true, before: func(http.ResponseWriter) bool { time.Sleep(100 * time.Millisecond); return false }},
-		{name: "truncated", passes: true, after: func(w http.ResponseWriter, resp *http.Response) {
-			body, _ := io.ReadAll(resp.Body)
-			w.WriteHeader(resp.StatusCode)
-			_, _ = w.Write(body[:len(body)/2])
-			w.(http.Flusher).Flush()
-			abort()
-		}},
+		{name: "truncated", passes: true, after: cutAfter(func(size int) int { return size / 2 })},
+		{name: "cut after its header", passes: true, after: cutAfter(func(int) int { return 0 })},
+		{name: "cut after a byte", passes: true, after: cutAfter(func(int) int { return 1 })},
+		{name: "cut before its last byte", passes: true, after: cutAfter(func(size int) int { return size - 1 })},
 		{name: "changed", after: func(w http.ResponseWriter, resp *http.Response) {
 			body, _ := io.ReadAll(resp.Body)
 			if len(body) > 0 {
@@ -74,6 +84,8 @@ type faultProxy struct {
 	fault   *wireFault
 	from    int // number of the first disturbed request
 	lasting bool
+	refused string // a request whose answers are broken off
+	ready   func() // before that
 }
 
 func newFaultProxy(t *testing.T) *faultProxy {
@@ -90,7 +102,15 @@ func newFaultProxy(t *testing.T) *faultProxy {
 func (p *faultProxy) disturb(f *wireFault, from int, lasting bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lines, p.fault, p.from, p.lasting = nil, f, from, lasting
+	p.lines, p.fault, p.from, p.lasting, p.refused = nil, f, from, lasting, ""
+}
+
+// refuse breaks off every answer to one request, once ready has returned, and begins to count anew.
+func (p *faultProxy) refuse(line string, ready func()) {
+	p.disturb(nil, 0, false)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused, p.ready = line, ready
 }
 
 // requests are those since then, and the disturbed one.
@@ -104,13 +124,18 @@ func (p *faultProxy) requests() (n int, hit string) {
 }
 
 func (p *faultProxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	line := req.Method + " " + req.URL.RequestURI()
 	p.mu.Lock()
-	p.lines = append(p.lines, req.Method+" "+req.URL.RequestURI())
-	n, fault := len(p.lines), p.fault
+	p.lines = append(p.lines, line)
+	n, fault, refused, ready := len(p.lines), p.fault, p.refused, p.ready
 	if fault != nil && (n < p.from || n > p.from && !p.lasting) {
 		fault = nil
 	}
 	p.mu.Unlock()
+	if line == refused {
+		ready()
+		panic(http.ErrAbortHandler)
+	}
 	if fault != nil && fault.before != nil && fault.before(w) {
 		return
 	}
@@ -323,5 +348,49 @@ func TestHostileF27_ABlobThatIsChangedOnItsWay(t *testing.T) {
 	}
 	if !strings.Contains(strings.Join(f.proxy.lines, "\n"), "/token?") {
 		t.Errorf("no token was asked for: %q", f.proxy.lines)
+	}
+}
+
+// After a pull that broke off at its last blob, the next one asks for that blob alone: what has arrived is there.
+func TestHostileF26_TheNextPullFetchesTheRest(t *testing.T) {
+	t.Parallel()
+	f := newPushWorld(t)
+	two := "FROM " + f.proxy.host + "/app1:1\nCOPY Dockerfile /more\n"
+	f.tries++
+	if o := f.push("app1"); o.code != 0 {
+		t.Fatalf("exit code %d\n%s", o.code, o.stderr)
+	}
+	f.write("Dockerfile", two)
+	blobs := func() (list []string) {
+		for _, line := range f.proxy.lines {
+			if strings.HasPrefix(line, "GET /v2/app1/blobs/") {
+					list = append(list, line)
+			}
+		}
+		return list
+	}
+	f.fresh()
+	f.proxy.disturb(nil, 0, false)
+	if o := f.push("whole"); o.code != 0 || len(blobs()) != 4 { // three layers and the configuration
+		t.Fatalf("exit code %d, %v\n%s", o.code, blobs(), o.stderr)
+	}
+	others := blobs()[:3]
+	last := blobs()[3]
+	f.fresh()
+	f.proxy.refuse(last, func() {
+		for _, line := range others {
+			hex := line[strings.LastIndexByte(line, ':')+1:]
+			for _, err := os.Stat(filepath.Join(f.root, "oci/blobs/sha256", hex)); err != nil && t.Context().Err() == nil; _, err = os.Stat(filepath.Join(f.root, "oci/blobs/sha256", hex)) {
+				time.Sleep(time.Millisecond) // there is no event for it
+			}
+		}
+	})
+	o := f.push("broken")
+	if o.code != 4 || len(blobs()) < 4 {
+		t.Fatalf("exit code %d, %v\n%s", o.code, blobs(), o.stderr)
+	}
+	f.proxy.disturb(nil, 0, false)
+	if o := f.push("rest"); o.code != 0 || slices.ContainsFunc(blobs(), func(line string) bool { return line != last }) || len(blobs()) == 0 {
+		t.Errorf("exit code %d, asked for %v, want %s alone\n%s", o.code, blobs(), last, o.stderr)
 	}
 }

@@ -116,3 +116,36 @@ func TestG15_AStoppedBuildCanBeKilledAndCancelled(t *testing.T) {
 		})
 	}
 }
+
+// TestHostileF37_AStoppedProcess: SIGSTOP, of which gobuild learns nothing, for as long as its timeouts are; then it goes on and nothing
+// has timed out.
+func TestHostileF37_AStoppedProcess(t *testing.T) {
+	f := newFaultWorld(t)
+	stop := time.Duration(0)
+	if *allFaults {
+		stop = 70 * time.Second // all timeouts of a network exchange are shorter
+	}
+	f.args = append(f.args, "--step-timeout", "60s")
+	cmd := f.command(append(f.args, f.dir)...)
+	stopped := false
+	o := f.runInjected(cmd, []string{"openat"}, func(c call) answer {
+		if c.path != "/done" || !c.change || stopped {
+			return answer{}
+		}
+		stopped = true
+		if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Error(err)
+		}
+		for !strings.Contains(" TZ", stateOf(cmd.Process.Pid)) {
+		}
+		time.Sleep(stop)
+		if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Error(err)
+		}
+		return answer{}
+	})
+	if f.ends("stopped", o, ""); !stopped {
+		t.Error("it was not stopped")
+	}
+	f.recovered("stopped")
+}

@@ -35,15 +35,10 @@ const (
 	inDocker   locationKind = "docker-archive"
 )
 
-// parseLocation reads SCHEME://REST; a word without a scheme is a name of the given kind. SCHEME:/PATH and SCHEME:./PATH, which no name
-// can be, are understood as skopeo does.
+// parseLocation reads SCHEME://REST; a word without a scheme is a name of the given kind.
 func parseLocation(text string, bare locationKind) (location, error) {
 	p := location{text: text, kind: bare}
 	scheme, rest, ok := strings.Cut(text, "://")
-	if !ok {
-		scheme, rest, _ = strings.Cut(text, ":")
-		ok = !strings.Contains(scheme, "/") && (strings.HasPrefix(rest, "/") || strings.HasPrefix(rest, "./") || strings.HasPrefix(rest, "../"))
-	}
 	if !ok {
 		rest = text
 	} else if p.kind = locationKind(scheme); scheme == "oci-layout" {

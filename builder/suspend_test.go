@@ -45,3 +45,30 @@ func TestG15G21_AStoppedStepHasNoClock(t *testing.T) {
 		}
 	})
 }
+
+// TestHostileF37_AStopThatNobodyTellsOf: what gobuild itself did not run, as after SIGSTOP, does not count either, but for two ticks.
+func TestHostileF37_AStopThatNobodyTellsOf(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var c stepClocks
+		ctx, cancel := c.within(t.Context(), 10*time.Second, errors.New("late"))
+		defer cancel()
+		for range 3 { // of 10 s they take 6 s
+			c.mu.Lock()
+			for s := range c.running {
+				s.since = s.since.Add(-time.Hour) // as if the tick came so late
+			}
+			c.mu.Unlock()
+			time.Sleep(stepTick)
+			synctest.Wait()
+		}
+		time.Sleep(4*time.Second - time.Millisecond)
+		if synctest.Wait(); ctx.Err() != nil {
+			t.Error("before its time")
+		}
+		time.Sleep(time.Second)
+		if synctest.Wait(); ctx.Err() == nil {
+			t.Error("it does not end")
+		}
+	})
+}

@@ -70,7 +70,6 @@ func TestJ12_CopyKeepsTheDigest(t *testing.T) {
 		"oci-layout://" + dir + "/layout.tar:1",
 		"oci-archive://" + dir + "/archive:1",
 		"docker-archive://" + dir + "/docker.tar:example.com/app:1",
-		"oci:" + dir + "/layoutOfSkopeo:1",
 		"store://example.com/again:2",
 	}
 	for _, from := range places {
@@ -91,7 +90,7 @@ func TestJ12_CopyKeepsTheDigest(t *testing.T) {
 }
 
 func withScheme(place string) string {
-	if strings.Contains(place, "://") || strings.HasPrefix(place, "oci:/") {
+	if strings.Contains(place, "://") {
 		return place
 	}
 	return "docker://" + place
@@ -217,7 +216,6 @@ func TestJ12_CopyFailuresSayWhy(t *testing.T) {
 		{"s3://bucket", "store://x", CategoryUsage, "there are no images at"},
 		{"docker-archve://x", "store://x", CategoryUsage, "did you mean docker-archive://?"},
 		{dir + "/bad.tar", "store://x", CategoryUsage, "docker-archive://"},
-		{"ocu:./x", "store://x", CategoryUsage, "did you mean oci://?"},
 		{"oci://" + dir + "/none", "store://x", CategoryUsage, "no such file"},
 		{"docker-archive://" + dir + "/bad.tar", "store://x", CategoryUsage, "archive"},
 		{r.Host + "/none:1", "store://x", CategoryRemote, "not found"},

@@ -321,7 +321,9 @@ func (g *group) destroy() error {
 	g.killAll()
 	var errs []error
 	for _, dir := range g.paths {
-		errs = append(errs, cgroups.RemovePath(dir))
+		if err := cgroups.RemovePath(dir); !errors.Is(err, unix.EBUSY) { // it tries for a while; what stays busy is removed by the next run
+			errs = append(errs, err)
+		}
 	}
 	for _, f := range g.locks {
 		_ = f.Close()

@@ -11,7 +11,7 @@ import (
 )
 
 // placesText says how the commands that take images from anywhere name them.
-const placesText = "docker://NAME is an image of a registry, store://NAME of the store, oci://PATH[:TAG] a layout (a folder or a tar), oci-archive://FILE[:TAG] and docker-archive://FILE[:NAME] are archives; before a path that begins with / or . one : is enough (oci:/DIR)."
+const placesText = "docker://NAME is an image of a registry, store://NAME of the store, oci://PATH[:TAG] a layout (a folder or a tar), oci-archive://FILE[:TAG] and docker-archive://FILE[:NAME] are archives."
 
 func platformFlag(text string) flagSpec {
 	return flagSpec{name: "platform", kind: kindString, arg: "OS/ARCH", text: text}
