@@ -35,24 +35,18 @@ func status(code int) func(http.ResponseWriter) bool {
 
 func wireFaults() []wireFault {
 	abort := func() { panic(http.ErrAbortHandler) }
-	cutAfter := func(bytes func(size int) int) func(http.ResponseWriter, *http.Response) {
-		return func(w http.ResponseWriter, resp *http.Response) {
-			body, _ := io.ReadAll(resp.Body)
-			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-			w.WriteHeader(resp.StatusCode)
-			_, _ = w.Write(body[:max(0, min(len(body), bytes(len(body))))])
-			w.(http.Flusher).Flush()
-			abort()
-		}
-	}
 	return []wireFault{
 		{name: "cut before", passes: true, before: func(http.ResponseWriter) bool { abort(); return true }},
 		{name: "answer lost", passes: true, after: func(http.ResponseWriter, *http.Response) { abort() }},
 		{name: "delayed", passes: true, before: func(http.ResponseWriter) bool { time.Sleep(100 * time.Millisecond); return false }},
-		{name: "truncated", passes: true, after: cutAfter(func(size int) int { return size / 2 })},
-		{name: "cut after its header", passes: true, after: cutAfter(func(int) int { return 0 })},
-		{name: "cut after a byte", passes: true, after: cutAfter(func(int) int { return 1 })},
-		{name: "cut before its last byte", passes: true, after: cutAfter(func(size int) int { return size - 1 })},
+		{name: "truncated", passes: true, after: func(w http.ResponseWriter, resp *http.Response) {
+			cutBody(w, resp, func(size int) int { return size / 2 })
+		}},
+		{name: "cut after its header", passes: true, after: func(w http.ResponseWriter, resp *http.Response) { cutBody(w, resp, func(_ int) int { return 0 }) }},
+		{name: "cut after a byte", passes: true, after: func(w http.ResponseWriter, resp *http.Response) { cutBody(w, resp, func(_ int) int { return 1 }) }},
+		{name: "cut before its last byte", passes: true, after: func(w http.ResponseWriter, resp *http.Response) {
+			cutBody(w, resp, func(size int) int { return size - 1 })
+		}},
 		{name: "changed", after: func(w http.ResponseWriter, resp *http.Response) {
 			body, _ := io.ReadAll(resp.Body)
 			if len(body) > 0 {
@@ -71,6 +65,16 @@ func wireFaults() []wireFault {
 			return true
 		}},
 	}
+}
+
+// cutBody sends so many bytes of an answer, and breaks off.
+func cutBody(w http.ResponseWriter, resp *http.Response, bytes func(size int) int) {
+	body, _ := io.ReadAll(resp.Body)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(resp.StatusCode)
+	_, _ = w.Write(body[:max(0, min(len(body), bytes(len(body))))])
+	w.(http.Flusher).Flush()
+	panic(http.ErrAbortHandler)
 }
 
 // faultProxy stands before a registry and its token server, and disturbs one request, or that and all that follow.
@@ -364,7 +368,7 @@ func TestHostileF26_TheNextPullFetchesTheRest(t *testing.T) {
 	blobs := func() (list []string) {
 		for _, line := range f.proxy.lines {
 			if strings.HasPrefix(line, "GET /v2/app1/blobs/") {
-					list = append(list, line)
+				list = append(list, line)
 			}
 		}
 		return list
