@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -403,5 +404,45 @@ func TestHostileH81R05_PreparedDirectories(t *testing.T) {
 	p.opt.Outputs = []Output{{Type: "local", Dest: dest}}
 	if _, err := p.build(); err == nil || !strings.Contains(err.Error(), "/etc") {
 		t.Errorf("a link in an output folder: %v", err)
+	}
+}
+
+func TestHostileH14_ASocketAsTheSourceOfABind(t *testing.T) {
+	t.Parallel()
+	p := newShellProject(t, "FROM base\nRUN --mount=source=socket,target=/s true\n", nil)
+	must(t, unix.Mknod(filepath.Join(p.dir, "socket"), unix.S_IFSOCK|0o666, 0))
+	p.refused(CategoryUsage, "source /socket: a socket cannot be bound")
+}
+
+// Sockets and FIFOs of the context have a process of the machine at their other end: a step that has the folder bound does not reach it.
+func TestHostileH20H14_ProcessesBehindTheContext(t *testing.T) {
+	t.Parallel()
+	for _, source := range []string{"target=/ctx", "target=/ctx,rw", "source=sub,target=/ctx/sub", "source=sub/fifo,target=/ctx/sub/fifo", "from=named,target=/ctx"} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			p := newShellProject(t, "FROM base\nRUN --mount="+source+" cd /ctx/sub && [ -p fifo ] && exec 3<>fifo && echo reached >&3 && ls /ctx/sub | grep -c socket\n", map[string]string{"sub/f": ""})
+			p.opt.Contexts = map[string]string{"named": p.dir}
+			fifo := filepath.Join(p.dir, "sub/fifo")
+			must(t, errors.Join(unix.Mkfifo(fifo, 0o666), os.Chmod(fifo, 0o666)))
+			far, err := os.OpenFile(fifo, os.O_RDWR|unix.O_NONBLOCK, 0)
+			must(t, err)
+			defer far.Close()
+			socket, err := net.Listen("unix", filepath.Join(p.dir, "sub/socket"))
+			must(t, err)
+			defer socket.Close()
+			_, err = p.build()
+			var e *Error
+			if !errors.As(err, &e) || e.ExitCode != 1 || p.output() != "0\n" { // grep has found none
+				t.Errorf("%v, output %q", err, p.output())
+			}
+			raw, err := far.SyscallConn()
+			must(t, err)
+			must(t, raw.Read(func(fd uintptr) bool {
+				if n, err := unix.Read(int(fd), make([]byte, 100)); err != unix.EAGAIN {
+					t.Errorf("the step has reached this process: %d bytes, %v", n, err)
+				}
+				return true
+			}))
+		})
 	}
 }

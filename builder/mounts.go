@@ -153,6 +153,9 @@ func (set *mountSet) bind(ctx context.Context, m *openMount, spec *sandbox.Spec)
 		return usage{fmt.Errorf("source %s: nothing there", m.Path)}
 	}
 	match := sel.Sources[0].Matches[0]
+	if match.Info.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		return usage{fmt.Errorf("source %s: a socket cannot be bound", m.Path)}
+	}
 	mount := sandbox.Mount{Type: "bind", Target: m.Target, ReadOnly: m.ReadOnly, Overlay: !m.ReadOnly}
 	if stack := m.src.st.stack(); len(stack) > 0 {
 		mount.LayersPath = match.Path
@@ -161,8 +164,9 @@ func (set *mountSet) bind(ctx context.Context, m *openMount, spec *sandbox.Spec)
 		return err
 	}
 	root, at := tree.Root(), match.Path
-	if tree.Filtered() {
-		// What .dockerignore hides must not show (HOSTILE H-20): the step gets a copy without it.
+	if tree.Filtered() || tree.Special() {
+		// What .dockerignore hides must not show, and processes of the machine must not be reached (HOSTILE H-20): the step gets a
+		// copy without what is ignored and sockets, and with FIFOs of its own.
 		if root, at, err = set.filtered(ctx, tree, match); err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/rescue"
 	"gobuild/sandbox"
 )
 
@@ -100,17 +100,17 @@ func (p *agentProxy) serve(ctx context.Context) {
 		}
 		if !p.track(conn) {
 			_ = conn.Close()
-			return
+			continue // Accept says when closing has begun
 		}
 		p.wg.Go(func() { p.relay(ctx, conn) })
 	}
 }
 
-// track keeps a connection for close; false when closing has begun.
+// track keeps a connection for close; false when closing has begun, and when there are too many.
 func (p *agentProxy) track(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.conns == nil {
+	if p.conns == nil || len(p.conns) >= 2*maxAgentConns {
 		return false
 	}
 	p.conns[conn] = true
@@ -128,19 +128,16 @@ func (p *agentProxy) relay(ctx context.Context, conn net.Conn) {
 	defer p.forget(conn)
 	var d net.Dialer
 	agent, err := d.DialContext(ctx, "unix", p.agent)
-	if err != nil || !p.track(agent) {
+	if err != nil {
 		return // the step's ssh sees an agent that hangs up
 	}
-	defer p.forget(agent)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.Copy(agent, conn) // ends when either side hangs up
+	if !p.track(agent) {
 		_ = agent.Close()
-	}()
-	_, _ = io.Copy(conn, agent)
-	_ = conn.Close()
-	<-done
+		return
+	}
+	defer p.forget(agent)
+	// An error ends the connection: the step's ssh sees an agent that hangs up.
+	_ = rescue.Do(func() error { return relayRequests(conn, agent) })
 }
 
 func (p *agentProxy) close() {

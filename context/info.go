@@ -42,4 +42,7 @@ func (i Info) IsSymlink() bool { return i.Mode&unix.S_IFMT == unix.S_IFLNK }
 
 func (i Info) isSocket() bool { return i.Mode&unix.S_IFMT == unix.S_IFSOCK }
 
+// leadsToOthers says whether another process may be at the other end.
+func (i Info) leadsToOthers() bool { return i.isSocket() || i.Mode&unix.S_IFMT == unix.S_IFIFO }
+
 func asTime(ts unix.Timespec) time.Time { return time.Unix(ts.Sec, ts.Nsec) }

@@ -30,7 +30,8 @@ type Tree struct {
 	noticeMu sync.Mutex // one notice at a time
 	noticed  map[string]bool
 
-	hashed atomic.Int64 // files whose content was read
+	hashed  atomic.Int64 // files whose content was read
+	special atomic.Bool  // a walk has met a socket or a FIFO
 }
 
 // Open opens a host directory, which may be reached through a symbolic link.
@@ -80,6 +81,10 @@ func (t *Tree) Root() *rootfs.Root { return t.root }
 // Filtered says whether the ignore file can hide anything, that is, whether
 // the tree as read may differ from the tree on disk.
 func (t *Tree) Filtered() bool { return t.opt.Ignore.active() }
+
+// Special says whether a walk, of Digest for example, has met a socket or a FIFO. Whoever is shown the tree as it lies on disk reaches
+// the process at its other end, also where nothing can be written.
+func (t *Tree) Special() bool { return t.special.Load() }
 
 // notice tells the caller something once, however often the tree is walked.
 func (t *Tree) notice(format string, args ...any) {

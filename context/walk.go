@@ -201,6 +201,9 @@ func (w *walker) visit(v visit) error {
 	if hidden && (!v.info.IsDir() || !w.mayKeepBelow(v)) {
 		return nil
 	}
+	if v.info.leadsToOthers() {
+		w.t.special.Store(true)
+	}
 	if v.info.isSocket() {
 		w.t.notice("%s: socket skipped", w.path)
 		return nil
