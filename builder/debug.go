@@ -172,7 +172,7 @@ func (sr *stageRun) debug(ctx context.Context, spec sandbox.Spec, mounts *mountS
 	}
 	shellFor(&spec, hasShell, &sr.opt.Debug, console.Terminal != nil)
 	spec.Terminal, spec.Stdin, spec.Stdout, spec.Stderr = console.Terminal, console.Stdin, console.Stdout, console.Stderr
-	spec.Started = func(pid int) { sr.live.started(stepOf(ctx), pid) }
+	spec.Started = func(pid int) { sr.live.started(stepOf(ctx), pid, &spec, mounts.kinds) }
 	res, err := runner.Run(ctx, spec)
 	return errors.Join(err, console.Close(res.ExitCode))
 }

@@ -129,6 +129,8 @@ func categoryOf(err error, fallback Category) Category {
 		return CategoryStep
 	case errors.Is(err, sandbox.ErrMountTarget), errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, sandbox.ErrInvalid):
 		return CategoryUsage
+	case errors.Is(err, sandbox.ErrStepEnded):
+		return CategoryUsage // it was there when it was named
 	case errors.As(err, &setup) && strings.HasPrefix(setup.Op, "find user"): // the image's files, whatever is wrong with them
 		return CategoryStep
 	case errors.As(err, &setup), errors.Is(err, snapshot.ErrNoOverlay), errors.Is(err, sandbox.ErrLimitUnavailable):

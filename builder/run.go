@@ -93,7 +93,7 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, devices *dev
 	}
 	within, cancel := sr.withStepTimeout(ctx)
 	defer cancel()
-	spec.Started = func(pid int) { sr.live.started(stepOf(ctx), pid) }
+	spec.Started = func(pid int) { sr.live.started(stepOf(ctx), pid, &spec, mounts.kinds) }
 	res, err := runner.Run(within, spec)
 	log.flush()
 	if errors.Is(err, errStepTimeout) {

@@ -17,6 +17,7 @@ import (
 	"gobuild/internal/atomicfile"
 	"gobuild/internal/filelock"
 	"gobuild/sandbox"
+	"gobuild/stages"
 )
 
 // RunningBuild is a build that goes on, of this process or another one with the same state directory.
@@ -76,7 +77,8 @@ type register struct {
 
 	mu     sync.Mutex
 	build  RunningBuild
-	soon   *time.Timer // to write what has changed; nil: nothing has
+	inside map[int]*runningEntry // of its steps' processes
+	soon   *time.Timer           // to write what has changed; nil: nothing has
 	closed bool
 	broken bool
 }
@@ -86,7 +88,7 @@ const showDelay = 50 * time.Millisecond
 
 // newRegister makes the build visible to others. A build does not fail because that cannot be done: nil then does nothing.
 func newRegister(ctx context.Context, bd *build) *register {
-	r := &register{dir: bd.runningDir(), now: bd.cfg.Now, mask: bd.rec.mask, notice: bd.notice}
+	r := &register{dir: bd.runningDir(), now: bd.cfg.Now, mask: bd.rec.mask, notice: bd.notice, inside: map[int]*runningEntry{}}
 	r.build = RunningBuild{
 		ID: bd.rec.id, Pid: os.Getpid(), Context: bd.folder(), Target: bd.opt.Target, Begun: bd.begun.UTC(), Steps: []RunningStep{},
 	}
@@ -128,7 +130,7 @@ func (r *register) write() {
 	if r.broken || r.closed {
 		return
 	}
-	data, err := json.Marshal(r.build)
+	data, err := json.Marshal(runningFile{r.build, r.inside})
 	if err == nil {
 		err = atomicfile.Write(r.path(runningData), data, atomicfile.Options{})
 	}
@@ -164,7 +166,12 @@ func (r *register) step(info *StepInfo) (done func()) {
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.build.Steps = slices.DeleteFunc(r.build.Steps, func(s RunningStep) bool { return s.is(info) })
+		r.build.Steps = slices.DeleteFunc(r.build.Steps, func(s RunningStep) bool {
+			if s.is(info) {
+				delete(r.inside, s.Pid)
+			}
+			return s.is(info)
+		})
 		r.changed()
 	}
 }
@@ -173,8 +180,8 @@ func (s *RunningStep) is(info *StepInfo) bool {
 	return s.Stage == info.Stage && s.Number == info.Number && s.Line == info.Line && s.Platform == info.Platform
 }
 
-// started notes the process of a RUN.
-func (r *register) started(info *StepInfo, pid int) {
+// started notes the process of a RUN, and what a shell in it needs to know.
+func (r *register) started(info *StepInfo, pid int, spec *sandbox.Spec, kinds map[int]stages.MountType) {
 	if r == nil || info == nil {
 		return
 	}
@@ -183,6 +190,9 @@ func (r *register) started(info *StepInfo, pid int) {
 	for i := range r.build.Steps {
 		if s := &r.build.Steps[i]; s.is(info) {
 			s.Pid, s.StartTime = pid, sandbox.StartTime(pid)
+			if e := r.entryOf(spec, kinds); e != nil {
+				r.inside[pid] = e
+			}
 		}
 	}
 	r.changed()
@@ -203,28 +213,40 @@ func (r *register) close() {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	if err = errors.Join(err, r.lock.Remove()); err != nil {
+	if err = errors.Join(err, removeMarks(r.path("")), r.lock.Remove()); err != nil {
 		r.notice("the entry of this build for gobuild ps could not be removed: " + err.Error())
 	}
 }
 
 // Running lists the builds that go on with this state directory, the oldest first, and removes what killed ones left.
 func (b *Builder) Running() ([]RunningBuild, error) {
+	files, err := b.runningFiles()
+	if err != nil {
+		return nil, classify(err, CategoryEnvironment)
+	}
+	var list []RunningBuild
+	for i := range files {
+		list = append(list, files[i].RunningBuild)
+	}
+	return list, nil
+}
+
+func (b *Builder) runningFiles() ([]runningFile, error) {
 	names, err := os.ReadDir(b.runningDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, classify(err, CategoryEnvironment)
+		return nil, err
 	}
 	if err := atomicfile.Sweep(b.runningDir()); err != nil {
-		return nil, classify(err, CategoryEnvironment)
+		return nil, err
 	}
 	here, err := sandbox.OwnNamespace("pid")
 	if err != nil {
-		return nil, classify(err, CategoryEnvironment)
+		return nil, err
 	}
-	var list []RunningBuild
+	var list []runningFile
 	for _, e := range names {
 		id, ok := strings.CutSuffix(e.Name(), runningLock)
 		if !ok || atomicfile.IsTemp(e.Name()) {
@@ -232,7 +254,7 @@ func (b *Builder) Running() ([]RunningBuild, error) {
 		}
 		found, ok, err := b.runningBuild(id)
 		if err != nil {
-			return nil, classify(err, CategoryEnvironment)
+			return nil, err
 		}
 		if ok {
 			found.Elsewhere = found.PidNamespace != here
@@ -240,21 +262,21 @@ func (b *Builder) Running() ([]RunningBuild, error) {
 			list = append(list, found)
 		}
 	}
-	slices.SortFunc(list, func(x, y RunningBuild) int {
+	slices.SortFunc(list, func(x, y runningFile) int {
 		return cmp.Or(x.Begun.Compare(y.Begun), strings.Compare(x.ID, y.ID))
 	})
 	return list, nil
 }
 
 // runningBuild reads one build, or removes it if nobody holds its lock: its process has ended.
-func (b *Builder) runningBuild(id string) (found RunningBuild, ok bool, err error) {
+func (b *Builder) runningBuild(id string) (found runningFile, ok bool, err error) {
 	path := filepath.Join(b.runningDir(), id)
 	lock, err := filelock.TryLock(path+runningLock, filelock.Exclusive)
 	if err == nil {
 		if err := os.Remove(path + runningData); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return found, false, errors.Join(err, lock.Release())
 		}
-		return found, false, lock.Remove()
+		return found, false, errors.Join(removeMarks(path), lock.Remove())
 	}
 	if !errors.Is(err, filelock.ErrHeld) {
 		return found, false, err

@@ -28,7 +28,7 @@ func TestN9_RunningBuildsAreThoseWhoseLockIsHeld(t *testing.T) {
 	}
 	info := &StepInfo{Stage: "s", Number: 1, Total: 2, Text: "RUN echo hunter2", Line: 7}
 	done := live[0].step(info)
-	live[0].started(info, os.Getpid())
+	live[0].started(info, os.Getpid(), &sandbox.Spec{}, nil)
 	live[0].write()
 	list := running(t, b)
 	if len(list) != 2 || len(list[0].Steps) != 1 || len(list[1].Steps) != 0 || list[0].Pid != os.Getpid() || list[0].Elsewhere {

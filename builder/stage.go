@@ -236,7 +236,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	defer job.close()
 	out = outcome{key: job.key.Digest()}
 	defer func() {
-		if err == nil && out.layer != nil { // neither after an error nor in a panic
+		if err == nil && out.layer != nil && out.key == job.key.Digest() { // neither after an error nor in a panic, nor of a step that was entered
 			sr.give(job.key, stepRecord{ID: out.layer.id, Lineage: lineageOf(s, job), Created: out.layer.created, Bytes: out.layer.bytes, As: out.as}, out.layer)
 		}
 	}()
@@ -295,6 +295,9 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	rec := stepRecord{ID: newID(), Lineage: lineage, Created: sr.createdNow(), Duration: sr.cfg.Now().Sub(begun)}
 	if rec.Bytes, err = work.Size(); err != nil {
 		return out, err
+	}
+	if sr.live.entered(stepOf(ctx)) {
+		return sr.keepEntered(job, work, rec, out)
 	}
 	if former != nil && sr.sameFiles(ctx, below, work, rec, former.rec) {
 		return sr.cutOff(ctx, job, slot, former, out)

@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/passwd"
 )
 
 // commandScript is what a process does between its fork from the init and the command: it takes its descriptors and limits, becomes
@@ -48,34 +50,35 @@ func (c *child) commandScript(cmd *command) (*script, error) {
 		return nil, setupError("read limit", "nofile", err)
 	}
 	s.limit(files, c.step.Rlimits)
-	if err := c.confine(s, cmd); err != nil {
+	have, last, err := heldCaps()
+	if err != nil {
+		return nil, setupError("read capabilities", "", err)
+	}
+	if err := c.prep.confine(s, &cmd.user, have, last); err != nil {
 		return nil, err
 	}
 	s.call(scriptOp{exec: true}, unix.SYS_EXECVE, s.text(cmd.path), s.list(cmd.args), s.list(cmd.env))
 	return s, nil
 }
 
-// confine adds the end of the script: what makes the process the step's user with the step's privileges.
-func (c *child) confine(s *script, cmd *command) error {
-	have, last, err := heldCaps()
-	if err != nil {
-		return setupError("read capabilities", "", err)
-	}
+// confine adds the end of the script: what makes the process the step's user with the step's privileges. have are the capabilities
+// that it has until then, and last is the number of the last one that there is.
+func (prep *childPrep) confine(s *script, user *passwd.User, have capSet, last int) error {
 	op := func(what string) scriptOp { return scriptOp{op: what} }
-	p := &c.prep.Privileges
+	p := &prep.Privileges
 	keep := p.Caps & have // a container around us may have fewer, and asking for more than one has is EPERM for all
 	for n := 0; n <= last; n++ {
 		if !p.Caps.has(n) {
 			s.call(op("limit capabilities"), unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(n))
 		}
 	}
-	groups := make([]uint64, (len(cmd.user.Groups)+1)/2)
-	for i, g := range cmd.user.Groups {
+	groups := make([]uint64, (len(user.Groups)+1)/2)
+	for i, g := range user.Groups {
 		groups[i/2] |= uint64(g) << (32 * (i % 2))
 	}
-	uid, gid := uintptr(cmd.user.UID), uintptr(cmd.user.GID)
+	uid, gid := uintptr(user.UID), uintptr(user.GID)
 	s.call(op("become user"), unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1)
-	s.call(op("become user"), unix.SYS_SETGROUPS, uintptr(len(cmd.user.Groups)), s.words(groups...))
+	s.call(op("become user"), unix.SYS_SETGROUPS, uintptr(len(user.Groups)), s.words(groups...))
 	s.call(op("become user"), unix.SYS_SETRESGID, gid, gid, gid)
 	s.call(op("become user"), unix.SYS_SETRESUID, uid, uid, uid)
 	s.call(op("become user"), unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0)
@@ -84,7 +87,7 @@ func (c *child) confine(s *script, cmd *command) error {
 	}
 	s.close() // the filter may forbid it
 	s.call(op("limit capabilities"), unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-	if len(c.prep.Filter) > 0 || p.NoNewPrivileges {
+	if len(prep.Filter) > 0 || p.NoNewPrivileges {
 		s.setCaps(have, 0) // effective again
 	}
 	if p.NoNewPrivileges {
@@ -97,11 +100,11 @@ func (c *child) confine(s *script, cmd *command) error {
 		}
 		return nil
 	}
-	if size := int(unsafe.Sizeof(unix.SockFilter{})); len(c.prep.Filter) > 0 {
-		if len(c.prep.Filter)%size != 0 {
+	if size := int(unsafe.Sizeof(unix.SockFilter{})); len(prep.Filter) > 0 {
+		if len(prep.Filter)%size != 0 {
 			return setupError("load seccomp filter", "", unix.EINVAL)
 		}
-		program := s.words(uint64(len(c.prep.Filter)/size), uint64(s.bytes(c.prep.Filter))) // struct sock_fprog
+		program := s.words(uint64(len(prep.Filter)/size), uint64(s.bytes(prep.Filter))) // struct sock_fprog
 		s.call(op("load seccomp filter"), unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, program)
 	}
 	s.setCaps(keep, 0)

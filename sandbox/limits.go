@@ -69,6 +69,13 @@ const (
 	probeTime = 5 * time.Second
 	// probeGrace is what an attempt that was told to stop may still take, before it is left to itself.
 	probeGrace = time.Second
+	// beginPoll and beginPolls say how long a step that is to be entered is given to start its command, and how often that is looked at.
+	beginPoll  = 20 * time.Millisecond
+	beginPolls = 500
+	// maxBusybox bounds a busybox that is copied into memory; Debian's has 2 MiB.
+	maxBusybox = 64 << 20
+	// numRlimits is the kernel's RLIM_NLIMITS.
+	numRlimits = 16
 	// defaultShm is the size of /dev/shm, as the container engines have it.
 	defaultShm = 64 << 20
 )

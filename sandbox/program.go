@@ -9,8 +9,6 @@ import (
 	"errors"
 	"os"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // The init of a step is a program of a few hundred bytes, written in assembly (program_*.s) and executed from memory. It knows no
@@ -37,29 +35,12 @@ const (
 
 // openProgram makes the executable.
 func openProgram() (*os.File, error) {
-	fd, err := unix.MemfdCreate(childName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
-		fd, err = unix.MemfdCreate(childName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	}
-	if err != nil {
-		return nil, setupError("make init", "", err)
-	}
-	f := os.NewFile(uintptr(fd), childName)
 	image, err := programImage()
-	if err == nil {
-		_, err = f.Write(image)
-	}
-	if err == nil {
-		err = unix.Fchmod(fd, 0o555)
-	}
-	if err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
-	}
 	if err != nil {
-		_ = f.Close()
 		return nil, setupError("make init", "", err)
 	}
-	return f, nil
+	f, err := sealedProgram(childName, bytes.NewReader(image))
+	return f, inContext("make init", err)
 }
 
 // programImage puts the program's bytes into an ELF file with one segment.

@@ -5,6 +5,8 @@ import (
 	"debug/elf"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"gobuild/builder"
 	"gobuild/ui"
@@ -12,7 +14,7 @@ import (
 
 func debugCommand() command {
 	return command{
-		name: "debug", group: "Building", args: "CONTEXT", short: "Open a shell where a step failed, or before a step",
+		name: "debug", group: "Building", args: "CONTEXT", short: "Open a shell where a step failed, before a step, or in one that runs",
 		long: `Build until a RUN fails, and open a shell in its file system as the command left it, with the
 mounts, environment, user, limits and network of the step. With --step, open it before a step instead.
 
@@ -21,18 +23,36 @@ mounts, environment, user, limits and network of the step. With --step, open it 
   gobuild debug --step builder:3 .         before step 3 of another stage
   gobuild debug --step :12 .               before the step at line 12 of the Dockerfile
   gobuild debug . < commands               the shell reads commands instead of a terminal
+  gobuild debug --attach 3                 in step 3 of a build that goes on, or that with process number 3
 
 What is done in the shell is thrown away: nothing of it reaches the cache, a cache mount or an image.
 Before a step other than RUN, the shell is root's, in /. An image without a shell gets a static busybox of
-this machine. It takes the flags of build, and makes no image. The exit code is that of the shell.`,
+this machine. It takes the flags of build, and makes no image. The exit code is that of the shell.
+
+With --attach nothing is built: the shell is in the namespaces and the cgroup of a step that runs, which
+gobuild ps shows, with its user, environment and limits; it can do what the step can do, and no more. It
+ends with the step. What is done there is done to the step; so its result is used by its own build, and is
+not kept in the cache. A step that has secrets is entered with --with-secrets only.`,
 		flags: func() []flagSpec {
-			return append([]flagSpec{{name: "step", kind: kindString, arg: "STEP", text: "open the shell before this step: NUMBER, STAGE:NUMBER or :LINE"}}, buildFlags()...)
+			return append([]flagSpec{
+				{name: "step", kind: kindString, arg: "STEP", text: "open the shell before this step: NUMBER, STAGE:NUMBER or :LINE"},
+				{name: "attach", kind: kindString, arg: "STEP|PID", text: "open the shell in this step that runs: the process number of its init, NUMBER, STAGE:NUMBER or :LINE"},
+			}, buildFlags()...)
 		},
-		run: (*app).debug, rights: always(rightsSteps),
+		run: (*app).debug,
+		rights: func(f flags) rights {
+			if f.given("attach") {
+				return rightsOwn // the namespace is the step's
+			}
+			return rightsSteps
+		},
 	}
 }
 
 func (a *app) debug(ctx context.Context, args []string) error {
+	if a.flags.given("attach") {
+		return a.attach(ctx, args)
+	}
 	if c, err := callWanted(a.flags); err != nil {
 		return err
 	} else if c.method != callBuild {
@@ -87,19 +107,63 @@ func (a *app) fillConsole(opt *builder.Options) (code *int, opened *bool) {
 		}
 		a.printer.Reveal(step)
 		a.printer.Notice(fmt.Sprintf("a shell at the %s of line %d, %s; what is done in it is thrown away", place, step.Line, ui.Line(step.Text)))
-		resume := a.printer.Pause()
-		ended := func(exit int) error { *code = exit; resume(); return nil }
-		if !isTerminal(a.stdin) {
-			return builder.Console{Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Close: ended}, nil
-		}
-		t, err := openTerminal(a.stdin, a.stdout)
-		if err != nil {
-			resume()
-			return builder.Console{}, environmentf("open a terminal for the shell: %w", err)
-		}
-		return builder.Console{Terminal: t.peer, Close: func(exit int) error { defer resume(); *code = exit; return t.close() }}, nil
+		return a.console(code)
 	}
 	return code, opened
+}
+
+// console is where a shell reads and writes, and says how it ended.
+func (a *app) console(code *int) (builder.Console, error) {
+	resume := a.printer.Pause()
+	if !isTerminal(a.stdin) {
+		return builder.Console{Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Close: func(exit int) error { *code = exit; resume(); return nil }}, nil
+	}
+	t, err := openTerminal(a.stdin, a.stdout)
+	if err != nil {
+		resume()
+		return builder.Console{}, environmentf("open a terminal for the shell: %w", err)
+	}
+	return builder.Console{Terminal: t.peer, Close: func(exit int) error { defer resume(); *code = exit; return t.close() }}, nil
+}
+
+// attach is --attach.
+func (a *app) attach(ctx context.Context, args []string) error {
+	word := a.flags.str("attach")
+	if word == "" {
+		return hint(usagef("--attach is empty"), "gobuild ps lists the steps that run")
+	}
+	if len(args) > 0 {
+		return hint(usagef("--attach takes no context"), "gobuild debug --attach "+word)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.flags)) {
+		if _, global := a.flagsOfAttach()[name]; !global && a.flags[name].origin == fromFlag {
+			return usagef("--%s is for a build, and --attach makes none", name)
+		}
+	}
+	var code int
+	err := a.withBuilder(func(b *builder.Builder) (err error) {
+		code, err = b.Attach(ctx, builder.AttachOptions{
+			Step: word, Secrets: a.flags.is("with-secrets"), Busybox: staticBusybox(), Notice: a.printer.Notice,
+			Console: func(step *builder.RunningStep) (builder.Console, error) {
+				a.printer.Notice(fmt.Sprintf("a shell in step %d/%d of %s, which runs: %s", step.Number, step.Total, ui.Line(step.Stage), ui.Line(step.Text)))
+				return a.console(new(int))
+			},
+		})
+		return err
+	})
+	if err == nil && code != 0 {
+		err = &statusError{code}
+	}
+	return err
+}
+
+// flagsOfAttach are those that mean something with --attach.
+func (a *app) flagsOfAttach() map[string]bool {
+	names := map[string]bool{"attach": true, "with-secrets": true}
+	for _, g := range globalFlags() {
+		names[g.name] = true
+	}
+	return names
 }
 
 // stdinTaken refuses what would read standard input before a shell could.

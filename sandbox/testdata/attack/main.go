@@ -47,6 +47,8 @@ func main() {
 		take(os.Args[2], os.Args[3])
 	case "loop":
 		sendInLoop()
+	case "ambush":
+		ambush()
 	}
 	fmt.Println("done")
 }
