@@ -41,7 +41,7 @@ func TestHostileH71_WhatEntersAStepHasNoMoreThanTheStep(t *testing.T) {
 	f := attacked(t, Config{})
 	s := f.spec(t, "")
 	s.Args = []string{"/bin/attack", "ambush"}
-	s.Privileges.AddCaps = []string{"SYS_PTRACE"}
+	s.AddCaps = []string{"SYS_PTRACE"}
 	var out strings.Builder
 	s.Stderr = &out
 	r := f.wait(t, s)
