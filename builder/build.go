@@ -41,13 +41,14 @@ type build struct {
 	background sync.WaitGroup // what close waits for
 	syncing    sync.Once      // the first step that runs makes former builds' layers durable
 
-	far    map[string]*remoteContext // named contexts that are fetched, by name
-	shared shares                    // of --cache-from and --cache-to
-	leaks  *leakWatch                // nil: no secret is looked for
-	lock   *lockFile                 // of --lock, and what names meant; nil for what only looks
-	rec    *recorder                 // of a Build, nil for what only looks
-	shell  debugger                  // of Options.Debug
-	live   *register                 // of a Build, for gobuild ps
+	far       map[string]*remoteContext // named contexts that are fetched, by name
+	shared    shares                    // of --cache-from and --cache-to
+	generator *generator                // of bills of materials, nil: gobuild itself
+	leaks     *leakWatch                // nil: no secret is looked for
+	lock      *lockFile                 // of --lock, and what names meant; nil for what only looks
+	rec       *recorder                 // of a Build, nil for what only looks
+	shell     debugger                  // of Options.Debug
+	live      *register                 // of a Build, for gobuild ps
 
 	early      *push    // what layers are sent to as soon as they are packed; nil for nothing
 	origins    sync.Map // digest of a blob that only a registry has to its *fsLayer, for an image that goes to registries alone
@@ -169,6 +170,9 @@ func (bd *build) prepare(ctx context.Context) error {
 		if err := bd.failOnWarnings(l.plan); err != nil {
 			return err
 		}
+	}
+	if err := bd.openGenerator(ctx); err != nil {
+		return err
 	}
 	if err := bd.findDebugStep(); err != nil {
 		return err

@@ -14,18 +14,24 @@ import (
 	"gobuild/image"
 	"gobuild/registry"
 	"gobuild/sbom"
+	"gobuild/stages"
 )
 
 // SBOMOptions are those of --sbom (FEATURES M4).
 type SBOMOptions struct {
 	Tool string // what made it, with its version, as documents name it
+
+	Generator  string            // an image that makes it instead, by BuildKit's protocol; "": gobuild itself
+	Parameters map[string]string // of the generator: NAME of BUILDKIT_SCAN_NAME to value
+	Network    bool              // the generator gets the network of the build's steps; else none
 }
 
 const spdxPredicate = "https://spdx.dev/Document"
 
 // scanned is one tree whose bill of materials is wanted.
 type scanned struct {
-	name  string // "sbom", or "sbom-" and the name of a stage or "context"
+	name  string        // "sbom", or "sbom-" and the name of a stage or "context"
+	stage *stages.Stage // nil for the context
 	about sbom.About
 	scan  func(ctx context.Context) (*sbom.Inventory, error)
 }
@@ -36,9 +42,19 @@ func (ln *lane) bills(ctx context.Context, subjects []image.Subject, about sbom.
 	if ln.opt.Attest.SBOM == nil {
 		return nil, nil
 	}
+	if ln.generator != nil {
+		list, err := ln.generated(ctx, subjects)
+		if err != nil {
+			return nil, fmt.Errorf("bill of materials: %w", err)
+		}
+		return list, nil
+	}
 	about.Name = cmp.Or(about.Name, ln.title())
 	var list []namedStatement
-	for _, target := range ln.scanTargets(about) {
+	for _, target := range ln.scanTargets() {
+		if target.name == "sbom" {
+			target.about = about
+		}
 		st, err := ln.bill(ctx, target, subjects)
 		if err != nil {
 			return nil, fmt.Errorf("bill of materials %s: %w", target.name, err)
@@ -60,19 +76,20 @@ func (ln *lane) title() string {
 	return "_"
 }
 
-func (ln *lane) scanTargets(about sbom.About) []scanned {
+// scanTargets are the image, and what is scanned beside it.
+func (ln *lane) scanTargets() []scanned {
 	of := func(s state) func(context.Context) (*sbom.Inventory, error) {
 		return func(ctx context.Context) (*sbom.Inventory, error) { return ln.scanState(ctx, s) }
 	}
-	list := []scanned{{"sbom", about, of(ln.target().final)}}
 	target := ln.plan.Target()
+	list := []scanned{{"sbom", target, sbom.About{}, of(ln.target().final)}}
 	if target.ScanContext {
-		list = append(list, scanned{"sbom-context", sbom.About{Name: "build context", Purpose: "SOURCE"}, ln.scanContext})
+		list = append(list, scanned{"sbom-context", nil, sbom.About{Name: "build context", Purpose: "SOURCE"}, ln.scanContext})
 	}
 	for _, s := range ln.plan.Stages {
 		if s != target && s.ScanStage {
 			name := cmp.Or(s.Name, fmt.Sprintf("stage-%d", s.Index))
-			list = append(list, scanned{"sbom-" + name, sbom.About{Name: "stage " + name}, of(ln.runs[s.Index].final)})
+			list = append(list, scanned{"sbom-" + name, s, sbom.About{Name: "stage " + name}, of(ln.runs[s.Index].final)})
 		}
 	}
 	return list

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/tonistiigi/go-csvvalue"
 
 	"gobuild/builder"
+	"gobuild/internal/lazyre"
 )
 
 // fillAttest reads --provenance, --sbom and --attest (FEATURES M1, M3, M4). Of several for one type the last counts, and --provenance
@@ -23,13 +26,13 @@ func (a *app) fillAttest(opt *builder.Options, f flags) error {
 	if f.given("sbom") {
 		s, err := sbomOf(f.str("sbom"))
 		if err != nil {
-			return hint(usagef("--sbom=%s: %w", f.str("sbom"), err), "want true or false")
+			return hint(usagef("--sbom=%s: %w", f.str("sbom"), err), "want true, false, or generator=IMAGE with further keys")
 		}
 		opt.Attest.SBOM = s
 	}
 	for _, text := range f.list("attest") {
 		if err := addAttest(opt, text, f); err != nil {
-			return hint(usagef("--attest=%s: %w", text, err), "want type=provenance[,mode=max] or type=sbom")
+			return hint(usagef("--attest=%s: %w", text, err), "want type=provenance[,mode=max] or type=sbom[,generator=IMAGE]")
 		}
 	}
 	return nil
@@ -67,24 +70,53 @@ func sbomOf(text string) (*builder.SBOMOptions, error) {
 
 func sbomFrom(fields []string) (*builder.SBOMOptions, error) {
 	off := false
+	out := &builder.SBOMOptions{Tool: "gobuild-" + buildVersion().Version, Parameters: map[string]string{}}
 	for _, field := range fields {
+		var err error
 		switch key, value, _ := strings.Cut(field, "="); key {
 		case "disabled":
-			var err error
-			if off, err = strconv.ParseBool(value); err != nil {
-				return nil, usagef("disabled=%s: want true or false", value)
-			}
+			off, err = strconv.ParseBool(value)
+		case "network":
+			out.Network, err = strconv.ParseBool(value)
 		case "generator":
-			return nil, usagef("images that make bills of materials are not run (generator=%s): gobuild looks itself", value)
+			if out.Generator = value; value == "" {
+				return nil, usagef("generator= names no image")
+			}
 		default:
-			return nil, usagef("unknown key %q", key)
+			out.Parameters[key] = value
 		}
+		if err != nil {
+			return nil, usagef("%s: want true or false", field)
+		}
+	}
+	if err := checkParameters(out); err != nil {
+		return nil, err
 	}
 	if off {
 		return nil, nil //nolint:nilnil // none is wanted
 	}
-	return &builder.SBOMOptions{Tool: "gobuild-" + buildVersion().Version}, nil
+	return out, nil
 }
+
+// checkParameters finds keys that nobody would read: gobuild itself knows none, and a generator gets each as a variable.
+func checkParameters(o *builder.SBOMOptions) error {
+	for _, key := range slices.Sorted(maps.Keys(o.Parameters)) {
+		switch {
+		case o.Generator == "":
+			return usagef("unknown key %q", key)
+		case !parameterName.MatchString(key):
+			return usagef("key %q: want letters, digits and _, as it becomes the variable BUILDKIT_SCAN_KEY of the generator", key)
+		case slices.Contains([]string{"DESTINATION", "SOURCE", "SOURCE_EXTRAS"}, key):
+			return usagef("key %q: gobuild itself sets BUILDKIT_SCAN_%s", key, key)
+		}
+	}
+	if o.Network && o.Generator == "" {
+		return usagef("network=true without generator=IMAGE")
+	}
+	return nil
+}
+
+var parameterName = lazyre.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func addAttest(opt *builder.Options, text string, f flags) error {
 	fields, err := csvvalue.Fields(text, nil)

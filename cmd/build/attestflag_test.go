@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -60,9 +62,12 @@ func TestM3_ProvenanceFlags(t *testing.T) {
 func TestM4_BillOfMaterialsFlags(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		args string
-		want bool
-		err  string
+		args       string
+		want       bool
+		err        string
+		generator  string
+		network    bool
+		parameters string
 	}{
 		{args: ""},
 		{args: "--sbom", want: true},
@@ -72,8 +77,13 @@ func TestM4_BillOfMaterialsFlags(t *testing.T) {
 		{args: "--attest=type=sbom,disabled=true"},
 		{args: "--attest type=sbom --attest type=sbom,disabled=true"},
 		{args: "--sbom=false --attest=type=sbom"},
-		{args: "--sbom=generator=scanner:1", err: "images that make bills of materials are not run (generator=scanner:1)"},
-		{args: "--attest=type=sbom,generator=scanner:1", err: "are not run"},
+		{args: "--sbom=generator=scanner:1", want: true, generator: "scanner:1"},
+		{args: "--attest=type=sbom,generator=scanner:1,network=true,SELECT=all", want: true, generator: "scanner:1", network: true, parameters: "map[SELECT:all]"},
+		{args: "--sbom=generator=", err: "names no image"},
+		{args: "--sbom=SELECT=all", err: "unknown key \"SELECT\""},
+		{args: "--sbom=network=true", err: "without generator"},
+		{args: "--sbom=generator=a,SOURCE=/", err: "gobuild itself sets BUILDKIT_SCAN_SOURCE"},
+		{args: "--sbom=generator=a,A-B=1", err: "want letters"},
 		{args: "--sbom=maybe", err: "unknown key"},
 		{args: "--attest=type=sbom,disabled=1x", err: "want true or false"},
 	} {
@@ -89,6 +99,8 @@ func TestM4_BillOfMaterialsFlags(t *testing.T) {
 				t.Error(err)
 			case (got != nil) != tc.want || got != nil && !strings.HasPrefix(got.Tool, "gobuild-"):
 				t.Errorf("got %+v, want %v", got, tc.want)
+			case got != nil && (got.Generator != tc.generator || got.Network != tc.network || fmt.Sprint(got.Parameters) != cmp.Or(tc.parameters, "map[]")):
+				t.Errorf("got %+v", got)
 			}
 		})
 	}

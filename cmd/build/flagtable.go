@@ -140,7 +140,7 @@ func whatFlags() []flagSpec {
 		{name: "inherit-annotations", kind: kindBool, text: "take over the base image's annotations, and name it in org.opencontainers.image.base.name and .digest"},
 		{name: "unsetannotation", kind: kindList, arg: "KEY", text: "annotation that is not taken over"},
 		{name: "provenance", kind: kindString, arg: "MODE", bare: "true", text: "say beside the image how it was made: true, false, or mode=min|max[,version=v1|v0.2][,builder-id=][,reproducible=][,inline-only=][,filename=]"},
-		{name: "sbom", kind: kindString, arg: "BOOL", bare: "true", text: "say beside the image which software it has (SPDX): true or false"},
+		{name: "sbom", kind: kindString, arg: "BOOL|generator=IMAGE", bare: "true", text: "say beside the image which software it has (SPDX): true, false, or an image that finds out"},
 		{name: "attest", kind: kindList, arg: "type=provenance|sbom[,KEY=VALUE]", text: "the same as --provenance and --sbom"},
 		{name: "squash", kind: kindBool, text: "make one layer of those that this build adds"},
 		{name: "squash-all", kind: kindBool, text: "make one layer of those and the base image's"},
