@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -209,6 +210,9 @@ func (l *Layout) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadClose
 	}
 	return verify(r, desc), nil
 }
+
+// Images are the entries of the index, an image once for each of its names.
+func (l *Layout) Images() []ocispec.Descriptor { return slices.Clone(l.index.Manifests) }
 
 // Resolve finds an entry by tag, full name, digest, or "tag@digest", where the digest
 // decides. "" is the only entry, or the one tagged "latest".

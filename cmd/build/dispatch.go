@@ -28,7 +28,8 @@ type command struct {
 func commands() []command {
 	return []command{
 		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(), debugCommand(),
-		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), verifyCommand(), tagCommand(), rmiCommand(),
+		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), verifyCommand(), tagCommand(), untagCommand(), rmiCommand(),
+		saveCommand(), loadCommand(),
 		explainCommand(), logsCommand(), psCommand(),
 		pushCommand(), pullCommand(), copyCommand(), manifestCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
 		duCommand(), pruneCommand(), cacheCommand(),
@@ -47,9 +48,6 @@ func commandNames() []string {
 // missing are the commands that gobuild will have, with what to use until then.
 func missing() map[string]string {
 	return map[string]string{
-		"untag":  "use gobuild rmi",
-		"save":   "use gobuild copy store://IMAGE oci-archive://FILE",
-		"load":   "use gobuild copy docker-archive://FILE store://NAME",
 		"report": "use --metadata-file",
 		"record": "use --metadata-file", "executor": "use gobuild build",
 		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
