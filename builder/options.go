@@ -182,6 +182,7 @@ type StepResult struct {
 	Cached   bool          `json:"cached"`
 	Reason   string        `json:"reason,omitempty"` // why it was not cached
 	Key      digest.Digest `json:"key"`
+	Start    time.Duration `json:"startNs,omitempty"` // since the build began
 	Duration time.Duration `json:"durationNs"`
 	CPU      time.Duration `json:"cpuNs,omitempty"`
 	PeakMem  int64         `json:"peakMemoryBytes,omitempty"`

@@ -168,7 +168,7 @@ func (r *recorder) fail(sr *stageRun, info *StepInfo, out outcome) {
 	defer r.mu.Unlock()
 	r.failed = append(r.failed, history.Step{
 		Place: sr.place(info), Number: info.Number, Total: info.Total, Key: out.key, Reason: out.miss.reason(), Causes: out.miss.causes,
-		Follows: out.miss.follows, Duration: out.duration, Failed: true,
+		Follows: out.miss.follows, Start: out.start, Duration: out.duration, Failed: true,
 	})
 }
 
@@ -192,7 +192,7 @@ func (r *recorder) record(res *Result, failure error) history.Record {
 	rec := history.Record{
 		ID: r.id, Name: bd.opt.Name, Project: bd.project(), Context: bd.folder(), Arguments: slices.Clone(bd.opt.Arguments), BuildArgs: maskArgs(bd.opt.BuildArgs),
 		Target: bd.opt.Target, Platform: strings.Join(bd.opt.Platforms, ","), Revision: gitRevision(bd.folder()), Begun: bd.begun.UTC(), Elapsed: bd.cfg.Now().Sub(bd.begun),
-		Bases: bd.usedBases(), Steps: bd.recordedSteps(), Inputs: bd.inputs(),
+		Bases: bd.usedBases(), Stages: bd.recordedStages(), Steps: bd.recordedSteps(), Inputs: bd.inputs(),
 	}
 	r.mu.Lock()
 	rec.Steps = append(rec.Steps, r.failed...)
@@ -234,11 +234,27 @@ func (bd *build) recordedSteps() []history.Step {
 	for _, s := range bd.steps {
 		steps = append(steps, history.Step{
 			Place: history.Place{Stage: s.Stage, Index: s.Index, Line: s.Line, Text: s.Text}, Number: s.Number, Total: s.Total, Key: s.Key, Cached: s.Cached,
-			Reason: s.Reason, Causes: s.Causes, Follows: s.Follows, Duration: s.Duration, Saved: s.Saved, CPU: s.CPU, PeakMem: s.PeakMem,
+			Reason: s.Reason, Causes: s.Causes, Follows: s.Follows, Start: s.Start, Duration: s.Duration, Saved: s.Saved, CPU: s.CPU, PeakMem: s.PeakMem,
 			Bytes: s.Bytes, Usage: s.StepUsage,
 		})
 	}
 	return steps
+}
+
+// recordedStages are what reads what, of the first platform: the graphs of the others have the same stages.
+func (bd *build) recordedStages() []history.Stage {
+	if len(bd.lanes) == 0 {
+		return nil
+	}
+	var list []history.Stage
+	for _, s := range bd.lanes[0].plan.Stages {
+		stage := history.Stage{Name: s.Name, Index: s.Index, Needs: slices.Clone(s.Needs)}
+		if b := bd.baseOf(s.Base); b != nil {
+			stage.Base = b.name
+		}
+		list = append(list, stage)
+	}
+	return list
 }
 
 func (bd *build) usedBases() []history.Base {

@@ -130,6 +130,7 @@ type outcome struct {
 	reason   string        // why it was cached, or not
 	miss     miss          // of a step that was not cached
 	saved    time.Duration // what a cached step took when it ran
+	start    time.Duration // since the build began
 	duration time.Duration
 	usage    usageOf
 }
@@ -151,6 +152,7 @@ func (sr *stageRun) step(ctx context.Context, s state, i int) (state, error) {
 	sr.em.emit(Event{Type: EventStepStart, Step: info})
 	begun := sr.cfg.Now()
 	out, err := sr.do(withStep(ctx, info), s, step, fmt.Sprint(i))
+	out.start = begun.Sub(sr.begun)
 	if err != nil {
 		err = sr.stepError(err, step, info)
 		if errors.Is(err, errStopped) {
@@ -182,7 +184,7 @@ func (sr *stageRun) report(info *StepInfo, out outcome) {
 	sr.em.emit(Event{Type: EventStepDone, Step: info, Cached: out.cached, Duration: out.duration, Digest: string(out.layer.id)[:12], Bytes: out.layer.bytes, Usage: &out.usage.more})
 	sr.record(StepResult{
 		Stage: info.Stage, Platform: info.Platform, Number: info.Number, Total: info.Total, Text: info.Text, Line: info.Line, Cached: out.cached,
-		Reason: out.reason, Key: out.key, Duration: out.duration, CPU: out.usage.cpu, PeakMem: out.usage.peak,
+		Reason: out.reason, Key: out.key, Start: out.start, Duration: out.duration, CPU: out.usage.cpu, PeakMem: out.usage.peak,
 		Bytes: out.layer.bytes, StepUsage: out.usage.more,
 		Index: sr.stage.Index, Causes: out.miss.causes, Follows: out.miss.follows, Saved: out.saved,
 	})

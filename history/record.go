@@ -25,6 +25,7 @@ type Record struct {
 	Elapsed    time.Duration     `json:"elapsedNs"`
 	Bases      []Base            `json:"bases,omitempty"`
 	Inputs     *Inputs           `json:"inputs,omitempty"`   // to make it again; nil: it did not get that far
+	Stages     []Stage           `json:"stages,omitempty"`   // that the result needs, of the first platform; nil: it did not get that far
 	Steps      []Step            `json:"steps"`              // in the order they ended
 	Manifest   digest.Digest     `json:"manifest,omitempty"` // of the image
 	Config     digest.Digest     `json:"config,omitempty"`   // its id
@@ -61,6 +62,14 @@ type Base struct {
 	Digest digest.Digest `json:"digest,omitempty"` // of its manifest
 }
 
+// Stage is one FROM, and what it reads.
+type Stage struct {
+	Name  string `json:"name,omitempty"`
+	Index int    `json:"index"`
+	Base  string `json:"base,omitempty"`  // the image, if it begins with one
+	Needs []int  `json:"needs,omitempty"` // index of every stage that it reads
+}
+
 // Place is where a step stands.
 type Place struct {
 	Stage string `json:"stage,omitempty"`
@@ -79,6 +88,7 @@ type Step struct {
 	Reason   string        `json:"reason,omitempty"`
 	Causes   []Cause       `json:"causes,omitempty"`  // of a miss: everything that differs, the first first
 	Follows  *Place        `json:"follows,omitempty"` // of a miss: the step whose change made this one run
+	Start    time.Duration `json:"startNs,omitempty"` // since the build began
 	Duration time.Duration `json:"durationNs"`
 	Saved    time.Duration `json:"savedNs,omitempty"` // of a hit: what it took when it ran
 	CPU      time.Duration `json:"cpuNs,omitempty"`

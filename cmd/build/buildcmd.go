@@ -75,7 +75,7 @@ func (a *app) build(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	res, err := a.buildInContext(ctx, opt, args, load)
+	res, err := a.buildInContext(ctx, opt, args, load, files.report)
 	err = because(ctx, err)
 	err = errors.Join(err, files.write(res, err))
 	if f.str("explain") == "json" && res != nil {
@@ -91,7 +91,7 @@ func (a *app) build(ctx context.Context, args []string) error {
 }
 
 // buildInContext settles the context and builds.
-func (a *app) buildInContext(ctx context.Context, opt builder.Options, args []string, load *loader) (res *builder.Result, err error) {
+func (a *app) buildInContext(ctx context.Context, opt builder.Options, args []string, load *loader, report string) (res *builder.Result, err error) {
 	cleanup, err := a.fillContext(&opt, a.flags, args)
 	if err != nil {
 		return nil, err
@@ -100,11 +100,11 @@ func (a *app) buildInContext(ctx context.Context, opt builder.Options, args []st
 	if err := stdinTaken(&opt, a.flags, a.stdin); err != nil {
 		return nil, err
 	}
-	return a.buildAndLoad(ctx, opt, load)
+	return a.buildAndLoad(ctx, opt, load, report)
 }
 
-// buildAndLoad builds, and waits for the program of --load, if any.
-func (a *app) buildAndLoad(ctx context.Context, opt builder.Options, load *loader) (*builder.Result, error) {
+// buildAndLoad builds, waits for the program of --load, if any, and writes the report, also of a build that failed.
+func (a *app) buildAndLoad(ctx context.Context, opt builder.Options, load *loader, report string) (*builder.Result, error) {
 	b, err := a.open()
 	if err != nil {
 		return nil, err
@@ -114,6 +114,9 @@ func (a *app) buildAndLoad(ctx context.Context, opt builder.Options, load *loade
 	end()
 	if load != nil {
 		err = errors.Join(err, load.finish(err))
+	}
+	if report != "" && res != nil && res.Record.ID != "" {
+		err = errors.Join(err, writeReportFile(b, res.Record, report))
 	}
 	if cerr := b.Close(); cerr != nil {
 		err = errors.Join(err, cerr)

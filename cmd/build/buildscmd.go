@@ -23,7 +23,7 @@ import (
 func buildVerbs() map[string]func(*app, []string) error {
 	return map[string]func(*app, []string) error{
 		"ls": (*app).buildsList, "inspect": (*app).buildInspect, "logs": (*app).buildLogs, "compare": (*app).buildCompare, "diff": (*app).buildCompare,
-		"export": (*app).buildExport, "rm": (*app).buildsRemove,
+		"export": (*app).buildExport, "report": (*app).reportBuild, "rm": (*app).buildsRemove,
 	}
 }
 
@@ -33,7 +33,7 @@ func historyFlags() []flagSpec {
 		platformFlag("with an image that is an index: show that of this platform (default this machine's)"),
 		{name: "no-trunc", kind: kindBool, text: "show whole instructions"},
 		{name: "quiet", short: "q", kind: kindBool, text: "ls: print only the ids"},
-		{name: "output", short: "o", kind: kindString, arg: "FILE", text: "export: where to; - is standard output"},
+		{name: "output", short: "o", kind: kindString, arg: "FILE", text: "export, report: where to; - is standard output"},
 		{name: "all", short: "a", kind: kindBool, text: "rm: all builds"},
 	}
 }

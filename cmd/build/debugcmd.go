@@ -71,8 +71,14 @@ func (a *app) debug(ctx context.Context, args []string) error {
 		return usagef("--step is empty")
 	}
 	opt.Debug.OnFailure = true
+	report := ""
+	if a.flags.given("report") {
+		if report, err = reportPath("report", a.flags.str("report")); err != nil {
+			return err
+		}
+	}
 	code, opened := a.fillConsole(&opt)
-	if _, err = a.buildInContext(ctx, opt, args, nil); !*opened || ctx.Err() != nil {
+	if _, err = a.buildInContext(ctx, opt, args, nil, report); !*opened || ctx.Err() != nil {
 		return err
 	}
 	if *code != 0 {

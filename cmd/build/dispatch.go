@@ -30,7 +30,7 @@ func commands() []command {
 		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(), debugCommand(),
 		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), verifyCommand(), tagCommand(), untagCommand(), rmiCommand(),
 		saveCommand(), loadCommand(),
-		explainCommand(), logsCommand(), psCommand(),
+		explainCommand(), logsCommand(), reportCommand(), recordCommand(), psCommand(),
 		pushCommand(), pullCommand(), copyCommand(), manifestCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
 		duCommand(), pruneCommand(), cacheCommand(),
 		doctorCommand(), versionCommand(),
@@ -48,8 +48,7 @@ func commandNames() []string {
 // missing are the commands that gobuild will have, with what to use until then.
 func missing() map[string]string {
 	return map[string]string{
-		"report": "use --metadata-file",
-		"record": "use --metadata-file", "executor": "use gobuild build",
+		"executor": "use gobuild build",
 		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
 		"export-mount": "use gobuild cache export-mount", "import-mount": "use gobuild cache import-mount",
 		"rm-mount": "use gobuild cache rm-mount", "buildx": "use gobuild build",

@@ -169,6 +169,7 @@ func resultFlags() []flagSpec {
 		{name: "quiet", short: "q", kind: kindBool, text: "print only the image id"},
 		{name: "iidfile", kind: kindString, arg: "FILE", text: "write the image id to a file"},
 		{name: "iidfile-raw", kind: kindString, arg: "FILE", text: "the same without \"sha256:\""},
+		{name: "report", kind: kindString, arg: "FILE", text: "write what the build did as a page (FILE.html) or as JSON (FILE.json), also when it fails"},
 		{name: "metadata-file", kind: kindString, arg: "FILE", text: "write what the build did to a JSON file, also when it fails"},
 		{name: "digest-file", kind: kindString, arg: "FILE", text: "write the manifest's digest to a file"},
 		{name: "image-name-with-digest-file", kind: kindString, arg: "FILE", text: "write NAME@DIGEST of every tag to a file"},

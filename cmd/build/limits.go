@@ -36,6 +36,13 @@ const (
 	maxTemplate    = 64 << 10
 	maxTemplateRow = 1 << 20
 
+	// maxReportLogs bounds what a report has of the output of all steps, maxReportLog and minReportLog of one: a page is read in a browser.
+	maxReportLogs = 16 << 20
+	maxReportLog  = 512 << 10
+	minReportLog  = 8 << 10
+	// maxReportStages bounds the drawing of a report: more boxes are no picture.
+	maxReportStages = 200
+
 	// maxSecret is BuildKit's bound on the value of a secret (FEATURES M8).
 	maxSecret = 500 << 10
 

@@ -16,6 +16,7 @@ import (
 // resultFiles are the files that tell other programs about the result (FEATURES K6, K7).
 type resultFiles struct {
 	metadata string
+	report   string
 	perFile  map[string]func(*builder.Result) string // path to content
 }
 
@@ -34,20 +35,27 @@ func (a *app) resultFiles(f flags) (*resultFiles, error) {
 			return namesWithDigest(r, true)
 		},
 	}
-	for _, flag := range append(sortedKeys(contents), "metadata-file") {
+	for _, flag := range append(sortedKeys(contents), "metadata-file", "report") {
 		if !f.given(flag) {
 			continue
 		}
-		path, err := outputPath(flag, f.str(flag))
+		check := outputPath
+		if flag == "report" {
+			check = reportPath
+		}
+		path, err := check(flag, f.str(flag))
 		if err != nil {
 			return nil, err
 		}
 		if _, twice := files.perFile[path]; twice || path == files.metadata {
 			return nil, usagef("--%s=%s: another flag has the same file", flag, f.str(flag))
 		}
-		if flag == "metadata-file" {
+		switch flag {
+		case "metadata-file":
 			files.metadata = path
-		} else {
+		case "report":
+			files.report = path
+		default:
 			files.perFile[path] = contents[flag]
 		}
 	}

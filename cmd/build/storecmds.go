@@ -182,7 +182,7 @@ func (a *app) inspect(ctx context.Context, args []string) error {
 
 func historyCommand() command {
 	return command{
-		name: "history", group: "Images", args: "IMAGE or ls/inspect/logs/compare/export/rm", short: "Show the instructions that made an image, or the builds of the past",
+		name: "history", group: "Images", args: "IMAGE or ls/inspect/logs/compare/export/report/rm", short: "Show the instructions that made an image, or the builds of the past",
 		long: `With an image, show the instructions that made it, as docker history does; docker://NAME, oci://PATH
 and so on name images elsewhere, see gobuild inspect. Else look at the
 builds of the past: the last hundred are recorded, for thirty days, with all that their steps
@@ -195,6 +195,7 @@ as ^1, the one before the last; without a name the last one is meant.
   gobuild history logs [BUILD [LINE]]    what its steps printed, or the one at a line
   gobuild history compare A [B]          what differs between two builds, the first cause first
   gobuild history export [BUILD] -o FILE a tar of record and log
+  gobuild history report [BUILD] -o FILE a page of what it did, or with .json the record
   gobuild history rm BUILD...|--all      forget builds; what they made stays
 
 An image that is called like one of these words is named with its tag: ls:latest.`,
