@@ -49,7 +49,7 @@ func commandNames() []string {
 func missing() map[string]string {
 	return map[string]string{
 		"executor": "use gobuild build",
-		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
+		"bake":     "use gobuild build once for each target", "config": "use gobuild build --debug",
 		"export-mount": "use gobuild cache export-mount", "import-mount": "use gobuild cache import-mount",
 		"rm-mount": "use gobuild cache rm-mount", "buildx": "use gobuild build",
 		"imagetools": "use gobuild inspect",

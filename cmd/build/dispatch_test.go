@@ -80,9 +80,9 @@ func TestN9_EveryCommandIsKnown(t *testing.T) {
 func TestN1_ADirectoryBeatsACommandThatDoesNotExistYet(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	mkdir(t, "report")
-	inv, err := resolve([]string{"report"})
-	if err != nil || inv.name != "build" || !slices.Equal(inv.args, []string{"report"}) {
+	mkdir(t, "bake")
+	inv, err := resolve([]string{"bake"})
+	if err != nil || inv.name != "build" || !slices.Equal(inv.args, []string{"bake"}) {
 		t.Errorf("%+v, %v", inv, err)
 	}
 }
