@@ -263,7 +263,7 @@ func (a *app) cobraCommand(c command, bud bool) *cobra.Command {
 					return err
 				}
 			}
-			ctx, cancel, err := a.prepare(cc.Context(), f)
+			ctx, cancel, err := a.prepare(cc.Context(), c.name, f)
 			defer cancel()
 			if err != nil {
 				return err

@@ -14,6 +14,7 @@ type origin string
 
 const (
 	fromDefault origin = "default"
+	fromFile    origin = "configuration"
 	fromEnv     origin = "environment"
 	fromFlag    origin = "command line"
 )
@@ -23,6 +24,7 @@ type flagValue struct {
 	spec   *flagSpec
 	values []string
 	origin origin
+	place  string // file and line of a configuration
 }
 
 // Set takes one occurrence of the flag.
@@ -126,8 +128,12 @@ func (v *flagValue) shown(value string) string {
 	if v.spec.decide != nil && v.spec.kind != kindBool {
 		s += "=" + value
 	}
-	if v.origin == fromEnv {
+	switch v.origin {
+	case fromEnv:
 		s += " (from " + envName(v.spec.name) + ")"
+	case fromFile:
+		s += " (from " + v.place + ")"
+	case fromDefault, fromFlag:
 	}
 	return s
 }
@@ -186,7 +192,11 @@ func (f flags) settings() []string {
 			}
 			shown = strings.Join(names, ",")
 		}
-		lines = append(lines, fmt.Sprintf("--%s=%s (%s)", name, shown, v.origin))
+		from := string(v.origin)
+		if v.place != "" {
+			from = v.place
+		}
+		lines = append(lines, fmt.Sprintf("--%s=%s (%s)", name, shown, from))
 	}
 	return lines
 }

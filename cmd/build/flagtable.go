@@ -73,7 +73,7 @@ func anyOf(values []string, does, rest verdict, text, restText string) func(stri
 func globalFlags() []flagSpec {
 	return []flagSpec{
 		{name: "root", kind: kindString, arg: "DIR", text: "state directory (default /var/lib/gobuild, or $XDG_DATA_HOME/gobuild for users)"},
-		{name: "config", kind: kindString, arg: "FILE", does: later, text: "there is no configuration file; use GOBUILD_<FLAG> variables"},
+		{name: "config", kind: kindString, arg: "FILE", text: "defaults of flags (default $XDG_CONFIG_HOME/gobuild/gobuild.toml, then /etc/gobuild/gobuild.toml; empty: none)"},
 		{name: "log-level", kind: kindString, arg: "LEVEL", text: "show remarks from this level on: info, warn or error"},
 		{name: "no-color", kind: kindBool, text: "never use colour"},
 		{name: "progress", kind: kindString, arg: "MODE", text: "auto (tty on a terminal, else plain), plain, plain-buildkit, tty, rawjson, quiet or none"},

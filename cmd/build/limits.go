@@ -6,6 +6,9 @@ const (
 	// maxDockerConfig bounds Docker's configuration file: real ones have a few kilobytes.
 	maxDockerConfig = 1 << 20
 
+	// maxConfig bounds a configuration file: all flags fit into a hundredth of it.
+	maxConfig = 1 << 20
+
 	// maxDockerfile bounds a Dockerfile from standard input, as it is bounded when read from a file.
 	maxDockerfile = 16 << 20
 

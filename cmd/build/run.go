@@ -72,12 +72,15 @@ func stepCode(err error, code int) int {
 	return code
 }
 
-// prepare applies the environment and the verdicts to the flags of the command
+// prepare applies the environment, the configuration and the verdicts to the flags of the command
 // that was chosen, and sets up the printer. The context it returns ends at --timeout.
-func (a *app) prepare(ctx context.Context, f flags) (context.Context, context.CancelFunc, error) {
+func (a *app) prepare(ctx context.Context, command string, f flags) (context.Context, context.CancelFunc, error) {
 	none := func() {}
 	a.flags = f
 	if err := f.fromEnvironment(a.env); err != nil {
+		return ctx, none, err
+	}
+	if err := a.fromConfig(command, f); err != nil {
 		return ctx, none, err
 	}
 	opt, err := a.uiOptions(f)
