@@ -28,7 +28,8 @@ type ceiling struct {
 	told    bool          // that a limit cannot be kept
 
 	// Guarded by turn.
-	col *collection // what there is, once it was looked through
+	col  *collection // what there is, once it was looked through
+	kept *use        // as in the file, once it was written
 }
 
 // limitTo sets the limits for what this command will write.
@@ -94,8 +95,8 @@ func (b *Builder) makeRoom(ctx context.Context, size, pending int64, what string
 
 // mayPass says whether a write might pass a limit, from what costs nothing to know.
 func (b *Builder) mayPass(room room, size int64) bool {
-	if room.free-size < room.minFree {
-		return true
+	if room.free-size < room.minFree && (b.ceiling.opt.wordOf(room, size) || b.usedAtMost(room) >= room.reserved) {
+		return true // else nothing would be removed, and nothing said
 	}
 	return room.taken+size > room.maxUsed && b.usedAtMost(room)+size > room.maxUsed
 }
@@ -165,11 +166,26 @@ func (b *Builder) freeWithin(ctx context.Context, size int64) ([]Usage, error) {
 	if after, rerr := b.room(c.opt); rerr == nil {
 		c.col.room = after
 	}
-	b.keepUse(c.col.used, c.col.room.taken)
+	if now := (use{c.col.used, c.col.room.taken}); c.changed(now) {
+		b.keepUse(now.used, now.taken)
+	}
 	if err == nil {
 		b.sayLimit(c.col, size)
 	}
 	return c.col.gone[begun:], err
+}
+
+// useGrain is by how much the directory may grow before that is written again.
+const useGrain = 64 << 20
+
+// changed says whether others would learn something from what is known now. They go by the difference: a step before which nothing was
+// removed costs no write.
+func (c *ceiling) changed(now use) bool {
+	if c.kept != nil && now.used-now.taken == c.kept.used-c.kept.taken && now.used < c.kept.used+useGrain {
+		return false
+	}
+	c.kept = &now
+	return true
 }
 
 func (b *Builder) sayFreed(gone []Usage) {
@@ -190,7 +206,7 @@ func (b *Builder) sayLimit(col *collection, size int64) {
 	switch {
 	case col.used+size > room.maxUsed && c.opt.MaxUsed.Given:
 		text = fmt.Sprintf("the state directory takes more than %s (--gc-max-used-space)", human(room.maxUsed))
-	case room.free-size < room.minFree && (c.opt.MinFree.Given || room.free-size < room.disk/20):
+	case room.free-size < room.minFree && c.opt.wordOf(room, size):
 		text = fmt.Sprintf("less than %s stays free on the file system of the state directory (--gc-min-free-space)", human(room.minFree))
 	default:
 		return
@@ -203,11 +219,19 @@ func (b *Builder) sayLimit(col *collection, size int64) {
 	}
 }
 
+// wordOf says whether a user wants to hear that the file system has less left than it should.
+func (opt *GCOptions) wordOf(room room, size int64) bool {
+	return opt.MinFree.Given || room.free-size < room.disk/20
+}
+
 // sayTooLarge tells that the limits cannot be kept by what a user waits for.
 func (b *Builder) sayTooLarge() {
 	b.notice("the state directory has too many entries to be looked through while a build waits, so nothing was removed: run `gobuild prune --unused-for=48h`, " +
 		"which takes the time it needs; `gobuild du` shows what there is")
 }
+
+// use is what the state directory takes, and what the whole file system does at that time.
+type use struct{ used, taken int64 }
 
 // keepUse remembers what the state directory takes, beside what the whole file system did at that time. Without it the next
 // process looks through the directory earlier than it must.

@@ -195,6 +195,57 @@ func TestI16_RoomIsLookedForOnlyWhereItMayBeShort(t *testing.T) {
 	}
 }
 
+// A disk that others have filled is no reason to look through a directory of which nothing may go, with each build again.
+func TestI16_ADirectoryBelowItsReserveIsNotLookedThrough(t *testing.T) {
+	t.Parallel()
+	p, used := twoLayers(t)
+	b := p.later(time.Minute)
+	room, err := b.room(GCOptions{})
+	must(t, err)
+	room.minFree, room.maxUsed, room.reserved = room.free+1, room.disk, used+1
+	room.disk = room.free // so that what is free is no small part of it
+	b.keepUse(used, room.taken)
+	if b.mayPass(room, 0) {
+		t.Error("nothing could be removed")
+	}
+	for what, change := range map[string]func(){
+		"something may go":                    func() { room.reserved = used },
+		"the user has set what shall be free": func() { room.reserved = used + 1; b.ceiling.opt.MinFree.Given = true },
+		"hardly anything is free":             func() { b.ceiling.opt.MinFree.Given = false; room.disk = room.free * 21 },
+	} {
+		before := room
+		change()
+		if !b.mayPass(room, 0) {
+			t.Error(what)
+		}
+		room = before
+		b.ceiling.opt.MinFree.Given = false
+	}
+}
+
+// Each step asks for room. Where that changes nothing, it writes nothing.
+func TestI16_WhatIsKnownOfTheDirectoryIsWrittenWhenItChanges(t *testing.T) {
+	t.Parallel()
+	var c ceiling
+	for _, now := range []struct {
+		use
+		changed bool
+		why     string
+	}{
+		{use{100, 1000}, true, "nothing was known"},
+		{use{100, 1000}, false, "the same"},
+		{use{150, 1050}, false, "what the disk took since counts as ours, for whoever reads the file, too"},
+		{use{120, 1020}, false, "the same difference"},
+		{use{90, 1020}, true, "something was removed"},
+		{use{90, 900}, true, "others removed something"},
+		{use{90 + useGrain, 900 + useGrain}, true, "it has grown much"},
+	} {
+		if got := c.changed(now.use); got != now.changed {
+			t.Errorf("%s: %v", now.why, got)
+		}
+	}
+}
+
 // The time that a command may wait for room is bounded; what then is not done is said.
 func TestI16_TheWaitForRoomIsBounded(t *testing.T) {
 	t.Parallel()
