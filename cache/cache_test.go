@@ -314,7 +314,8 @@ func TestSweep_RemovesWhatKilledProcessesLeft(t *testing.T) {
 	must(t, s.Put(runKey(2), "empty", 1))
 	must(t, s.Delete(runKey(2)))
 	temp := filepath.Join(filepath.Dir(s.recordPath(runKey(1))), ".tmp-0123456789abcdef")
-	lock := filepath.Join(s.locks, strings.Repeat("a", 64))
+	lock := filepath.Join(s.former, strings.Repeat("a", 64))
+	must(t, os.Mkdir(s.former, 0o700))
 	must(t, os.WriteFile(temp, nil, 0o600))
 	must(t, os.WriteFile(lock, []byte("1\n"), 0o600))
 	must(t, os.WriteFile(filepath.Join(s.records, "alien"), nil, 0o600))
@@ -323,11 +324,11 @@ func TestSweep_RemovesWhatKilledProcessesLeft(t *testing.T) {
 	defer held.Release()
 	must(t, s.Sweep())
 	for path, want := range map[string]bool{
-		temp: false, lock: false,
-		s.recordPath(runKey(1)):                              true,
-		filepath.Join(s.locks, runKey(3).Digest().Encoded()): true,
-		fanOut(s.slots, hashName("kept")):                    true,
-		fanOut(s.slots, hashName("empty")):                   false,
+		temp: false, lock: false, s.former: false,
+		s.recordPath(runKey(1)):            true,
+		s.keys:                             true,
+		fanOut(s.slots, hashName("kept")):  true,
+		fanOut(s.slots, hashName("empty")): false,
 	} {
 		if _, err := os.Lstat(path); (err == nil) != want {
 			t.Errorf("%s: there is %v, want %v", path, err == nil, want)

@@ -37,7 +37,7 @@
 //	v1/records/ab/<sha256 of the key text, hex>   one record; ab are its first two digits
 //	v1/slots/ab/<sha256 of the slot, hex>         digests of the last keys of a slot, newest last
 //	v1/evicted                                    who removed which key when, newest last, for [Store.Evicted]
-//	v1/locks/<sha256 of the key text, hex>        exists while a process holds the key (flock)
+//	v1/keys                                       byte locks of the keys that processes hold, with their numbers
 //
 // A record is text. Nothing follows the payload's newline:
 //

@@ -115,8 +115,8 @@ func TestHostileF22_ManyGoroutinesPutLookUpDeleteWalkAndSweep(t *testing.T) {
 	if runs.Load() != 30 {
 		t.Errorf("30 steps ran %d times", runs.Load())
 	}
-	if left, _ := os.ReadDir(s.locks); len(left) != 0 {
-		t.Errorf("%d lock files left", len(left))
+	if st, err := os.Stat(s.keys); err != nil || st.Size() > 64<<10 {
+		t.Errorf("the file of locks grows: %v %v", st, err)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"gobuild/internal/atomicfile"
-	"gobuild/internal/filelock"
+	"gobuild/internal/bytelock"
 	"gobuild/internal/retried"
 
 	"golang.org/x/sys/unix"
@@ -26,9 +26,11 @@ var ErrTooLarge = errors.New("cache record too large")
 
 // Store is a directory of records. Its methods are safe for concurrent use, also by other processes.
 type Store struct {
-	records, slots, locks string
-	evicted               string // list of what was removed
-	now                   func() time.Time
+	records, slots string
+	keys           string // locks of keys
+	evicted        string // list of what was removed
+	former         string // locks, as former versions kept them
+	now            func() time.Time
 }
 
 // Open uses (and makes, if missing) the store below dir. now gives the time for Created and last use;
@@ -38,11 +40,12 @@ func Open(dir string, now func() time.Time) (*Store, error) {
 	s := &Store{
 		records: filepath.Join(v1, "records"),
 		slots:   filepath.Join(v1, "slots"),
-		locks:   filepath.Join(v1, "locks"),
+		keys:    filepath.Join(v1, "keys"),
+		former:  filepath.Join(v1, "locks"),
 		evicted: filepath.Join(v1, "evicted"),
 		now:     now,
 	}
-	for _, d := range []string{dir, v1, s.records, s.slots, s.locks} {
+	for _, d := range []string{dir, v1, s.records, s.slots} {
 		if err := atomicfile.Mkdir(d); err != nil {
 			return nil, fmt.Errorf("open cache %s: %w", dir, err)
 		}
@@ -117,28 +120,25 @@ func (s *Store) Delete(k Key) error {
 }
 
 // Lock is the right to produce the result of one key.
-type Lock struct{ file *filelock.File }
+type Lock struct{ held *bytelock.Lock }
 
 // Lock waits until no other process and no other goroutine holds k. waiting, when not nil, is called
 // once if it is held, with the holder's pid (0 when unknown; our own when it is another goroutine).
 // When ctx ends first, its cause is returned. Look the key up again once the lock is held.
 func (s *Store) Lock(ctx context.Context, k Key, waiting func(pid int)) (*Lock, error) {
-	f, err := filelock.Lock(ctx, filepath.Join(s.locks, k.name()), filelock.Exclusive, waiting)
+	held, err := bytelock.Take(ctx, s.keys, k.name(), waiting)
 	if err != nil {
 		return nil, fmt.Errorf("wait for %s: %w", k.Digest(), err)
 	}
-	return &Lock{file: f}, nil
+	return &Lock{held}, nil
 }
 
 // Release lets the next one in. Calling it again does nothing.
 func (l *Lock) Release() {
-	if l.file == nil {
-		return
+	if l.held != nil {
+		l.held.Release()
+		l.held = nil
 	}
-	// The lock itself is gone when the descriptor is, whatever the errors say; a file left behind is
-	// used again by the next holder, or swept.
-	_ = l.file.Remove()
-	l.file = nil
 }
 
 // touch keeps the time of last use, without a write for records used within the hour. It is a hint for

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"gobuild/internal/atomicfile"
-	"gobuild/internal/filelock"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,8 +43,8 @@ func (s *Store) Walk(fn func(rec Record, size int64, lastUsed time.Time) error) 
 	})
 }
 
-// Sweep removes what killed processes left: unfinished files, locks that nobody holds, and the lists of
-// slots none of whose records is left. It reads all directories, so it belongs to trimming, not to a build.
+// Sweep removes what killed processes left, unfinished files, the locks of former versions, and the lists of
+// slots none of whose records is left. It belongs where no build runs. It reads all directories, so it belongs to trimming, not to a build.
 func (s *Store) Sweep() error {
 	for _, top := range []string{s.records, s.slots} {
 		dirs, err := os.ReadDir(top)
@@ -61,30 +60,10 @@ func (s *Store) Sweep() error {
 			}
 		}
 	}
-	if err := s.sweepLocks(); err != nil {
+	if err := os.RemoveAll(s.former); err != nil {
 		return fmt.Errorf("sweep cache: %w", err)
 	}
 	return eachFile(s.slots, s.sweepSlot)
-}
-
-func (s *Store) sweepLocks() error {
-	locks, err := os.ReadDir(s.locks)
-	if err != nil {
-		return err
-	}
-	for _, e := range locks {
-		l, err := filelock.TryLock(filepath.Join(s.locks, e.Name()), filelock.Exclusive)
-		if errors.Is(err, filelock.ErrHeld) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := l.Remove(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // sweepSlot removes a slot's list when no key in it has a record any more.

@@ -10,4 +10,9 @@
 //
 //	release, err := bytelock.Exclude(path, name) // ErrHeld while somebody holds it
 //	held, err := bytelock.Held(path, names...)   // which somebody holds, without taking any
+//
+//	lock, err := bytelock.Take(ctx, path, name, waiting) // alone; waits while others have it, and is told which process that is
+//	defer lock.Release()
+//
+// A lock that comes and goes with each step of a build thus makes and removes no file.
 package bytelock

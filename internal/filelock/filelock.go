@@ -46,21 +46,35 @@ type File struct {
 // Lock waits until path is locked and returns the lock. The file is made when missing (mode 0600); its
 // directory must exist. waiting, when not nil, is called once if the lock is not free at once, with the
 // holder's pid as far as it is known, else 0. When ctx ends first its cause is returned.
-func Lock(ctx context.Context, path string, kind Kind, waiting func(pid int)) (*File, error) {
+func Lock(ctx context.Context, path string, kind Kind, waiting func(pid int)) (l *File, err error) {
+	err = Poll(ctx, func() (bool, error) {
+		l, err = TryLock(path, kind)
+		return errors.Is(err, ErrHeld), err
+	}, func() {
+		if waiting != nil {
+			waiting(Holder(path))
+		}
+	})
+	if l == nil && ctx.Err() != nil {
+		err = fmt.Errorf("lock %s: %w", path, err)
+	}
+	return l, err
+}
+
+// Poll calls try until it finds that nobody holds what is wanted, and gives its error; waiting is called once when somebody does. When
+// ctx ends first, its cause is returned.
+func Poll(ctx context.Context, try func() (held bool, err error), waiting func()) error {
 	var timer *time.Timer
 	for delay := firstPoll; ; delay = min(2*delay, lastPoll) {
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("lock %s: %w", path, context.Cause(ctx))
+			return context.Cause(ctx)
 		}
-		l, err := TryLock(path, kind)
-		if !errors.Is(err, ErrHeld) {
-			return l, err
-		}
-		if waiting != nil {
-			waiting(Holder(path))
-			waiting = nil
+		held, err := try()
+		if !held {
+			return err
 		}
 		if timer == nil {
+			waiting()
 			timer = time.NewTimer(delay)
 			defer timer.Stop()
 		} else {
