@@ -172,10 +172,11 @@ func (b *Builder) Close() error {
 	b.registry.Close()
 	b.remote.Close()
 	defer b.holds.close()
-	if runner == nil {
-		return nil
+	var err error
+	if runner != nil {
+		err = runner.Close()
 	}
-	return runner.Close()
+	return errors.Join(err, b.snapshots.Close()) // after the runner, which may still unmount
 }
 
 // sandboxRunner starts the sandbox when the first step needs it: a build that is cached never does.

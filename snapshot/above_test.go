@@ -46,6 +46,7 @@ func TestP3_AboveALayerInTheMaking(t *testing.T) {
 		}
 		must(t, w.Discard())
 	}
+	must(t, s.Close())
 	left, err := os.ReadDir(s.workDir())
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v %v", left, err)

@@ -13,6 +13,8 @@
 //	root, err := work.Root()            // write through it; or work.Dirs() for a sandbox that mounts by itself
 //	upper, err := work.Upper()          // the layer alone, to pack it
 //	err = work.Commit(id)
+//	store.Prepare()                     // another one will follow: New finds all made
+//	err = store.Close()                 // removes what was made for layers in the making
 //
 // # Promises
 //
@@ -43,7 +45,8 @@
 //	layers/<id>/fs     the tree
 //	layers/<id>/meta   which boot committed it, and when in that boot; with a checksum
 //	layers/<id>/size   its disk blocks in bytes, once somebody asked
-//	work/<random>/     work in progress: fs, and work1, work2… for overlay; flock on the directory
+//	work/<random>/     a layer in the making; flock on the directory
+//	work/<random>/     work directories of a process's overlays, by number; flock on the directory
 //	synced             for each of the last boots: up to which moment all is on the disk; with a checksum
 //	pins, synced.lock  locks; their content means nothing
 //	empty/             the view of an empty stack

@@ -76,6 +76,7 @@ func TestHostileF01_KilledAtEachCall(t *testing.T) {
 // afterKill wants a store in which layer 2 is whole or absent and nothing is left after a sweep.
 func afterKill(t *testing.T, s *Store, when string) {
 	t.Helper()
+	must(t, s.Close())
 	must(t, s.Sweep(context.Background()))
 	if left := entries(t, s.workDir()); len(left) != 0 {
 		t.Errorf("%s: left %v", when, left)
@@ -126,6 +127,7 @@ func TestHostileF22_SweepersCommittersAndRemoversAtOnce(t *testing.T) {
 	committers.Wait()
 	close(stop)
 	sweepers.Wait()
+	must(t, s.Close())
 	if left := entries(t, s.workDir()); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
@@ -188,8 +190,10 @@ func childFull(dir string) {
 		case err != nil:
 			step(fmt.Errorf("with %d inodes left: %w", room, err))
 		default:
+			step(s.Close())
 			step(s.Remove(id(room + 1)))
 		}
+		step(s.Close())
 		names, err := os.ReadDir(s.workDir())
 		step(err)
 		if len(names) != 0 {

@@ -19,6 +19,8 @@ const (
 	// maxNames bounds the attempts at a new name. Names are random and do not collide, but a Sweep may take a
 	// directory in the moment before it is locked, and some may sweep in a loop.
 	maxNames = 100
+	// maxDone is how many work directories, of a few inodes each, may wait to be removed.
+	maxDone = 256
 	// maxLog bounds what is read of a mount context's log; the kernel keeps 8 messages.
 	maxLog = 16
 )

@@ -65,6 +65,8 @@ type Store struct {
 	mounts mounter
 	folds  foldPins
 	roots  sync.Map // of ID to *rootOf
+	spares spares
+	used   workDirs
 
 	committed atomic.Bool // something since the last Sync, by anybody
 }

@@ -79,6 +79,7 @@ func TestDiscard_RemovesDeepAndProtectedTrees(t *testing.T) {
 	if n := len(entries(t, "/proc/self/fd")); n >= before {
 		t.Errorf("%d descriptors, %d before", n, before)
 	}
+	must(t, s.Close())
 	if left := entries(t, s.workDir()); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}

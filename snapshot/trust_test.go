@@ -55,6 +55,8 @@ func TestPowerCut_OnlySyncedLayersOfAnotherBootCount(t *testing.T) {
 	must(t, err)
 	defer r.Close()
 	wantTree(t, r, "a=rebuilt")
+	must(t, one.Close())
+	must(t, two.Close())
 	if left := entries(t, two.workDir()); len(left) != 0 {
 		t.Errorf("work left: %v", left)
 	}

@@ -6,9 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
-	"gobuild/internal/filelock"
 	"gobuild/internal/rootfs"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +17,6 @@ const (
 	fsName   = "fs"   // the tree itself: overlay's upper directory
 	metaName = "meta" // which boot wrote it, see trust.go
 	sizeName = "size" // kept by Size
-	workName = "work" // with a number: overlay's work directories
 )
 
 // Work is a new layer in the making. It belongs to one goroutine and ends with Commit or Discard.
@@ -30,8 +27,8 @@ type Work struct {
 	stack []ID     // bottom first, folded
 	under string   // the upper directory of another Work, above stack; "" for most
 	root  *rootfs.Root
-	works int  // overlay work directories made
-	fresh bool // the last of them is unused
+	works []string // host paths of overlay work directories made for it
+	fresh bool     // the last of them is unused
 	done  bool
 }
 
@@ -49,15 +46,12 @@ func (s *Store) New(stack []ID) (*Work, error) {
 }
 
 func (s *Store) newWork(stack []ID) (*Work, error) {
-	home, lock, err := s.scratch()
+	b, err := s.spares.take(s)
 	if err != nil {
 		return nil, err
 	}
-	w := &Work{store: s, home: home, lock: lock, stack: stack}
-	if err := w.makeUpper(); err != nil {
-		return nil, errors.Join(err, w.Discard())
-	}
-	if err := w.makeWorkDir(); err != nil {
+	w := &Work{store: s, home: b.home, lock: b.lock, stack: stack, works: []string{b.work}, fresh: true}
+	if err := w.dressUpper(); err != nil {
 		return nil, errors.Join(err, w.Discard())
 	}
 	return w, nil
@@ -69,12 +63,12 @@ func (w *Work) Above() (*Work, error) {
 	if err := w.closeView(); err != nil {
 		return nil, err
 	}
-	home, lock, err := w.store.scratch()
+	b, err := w.store.begin()
 	if err != nil {
 		return nil, fmt.Errorf("new layer: %w", err)
 	}
-	above := &Work{store: w.store, home: home, lock: lock, stack: w.stack, under: w.upper()}
-	if err := errors.Join(above.makeUpper(), above.makeWorkDir()); err != nil {
+	above := &Work{store: w.store, home: b.home, lock: b.lock, stack: w.stack, under: w.upper(), works: []string{b.work}, fresh: true}
+	if err := above.dressUpper(); err != nil {
 		return nil, fmt.Errorf("new layer: %w", errors.Join(err, above.Discard()))
 	}
 	return above, nil
@@ -89,47 +83,11 @@ func (w *Work) lower() []string {
 	return dirs
 }
 
-// scratch makes a directory in the work directory and locks it, so that no Sweep takes it.
-func (s *Store) scratch() (string, *os.File, error) {
-	for range maxNames {
-		home := filepath.Join(s.workDir(), randomName())
-		err := os.Mkdir(home, 0o700)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err != nil {
-			return "", nil, err
-		}
-		if err := os.Chmod(home, 0o700); err != nil && !errors.Is(err, fs.ErrNotExist) { // whatever the umask
-			return "", nil, err
-		}
-		lock, err := openDir(home)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // swept before we had the lock
-		}
-		if err != nil {
-			return "", nil, err
-		}
-		mine, err := filelock.Try(lock, filelock.Exclusive)
-		if err == nil && mine && sameFile(lock, home) {
-			return home, lock, nil
-		}
-		_ = lock.Close()
-		if err != nil {
-			return "", nil, err
-		}
-	}
-	return "", nil, fmt.Errorf("no free name in %s: %w", s.workDir(), fs.ErrExist)
-}
-
 func (w *Work) upper() string { return filepath.Join(w.home, fsName) }
 
-// makeUpper makes the top directory. The merged "/" has the attributes of the topmost directory alone, so
+// dressUpper gives the top directory its attributes. The merged "/" has those of the topmost directory alone, so
 // it starts with those of the layer below: a step that did not touch "/" must not change its mode.
-func (w *Work) makeUpper() error {
-	if err := os.Mkdir(w.upper(), 0o755); err != nil {
-		return err
-	}
+func (w *Work) dressUpper() error {
 	upper, err := openDir(w.upper())
 	if err != nil {
 		return err
@@ -147,24 +105,22 @@ func (w *Work) makeUpper() error {
 	return copyDirAttributes(below, upper)
 }
 
-func (w *Work) workDir() string { return filepath.Join(w.home, workName+strconv.Itoa(w.works)) }
+func (w *Work) workDir() string { return w.works[len(w.works)-1] }
 
-// makeWorkDir gives overlay a work directory of its own: a volatile mount leaves a mark in it and refuses
-// the directory a second time (overlayfs.rst, "Volatile mount").
 func (w *Work) makeWorkDir() error {
-	w.works++
-	w.fresh = true
-	if err := os.Mkdir(w.workDir(), 0o700); err != nil {
+	dir, err := w.store.used.make(w.store)
+	if err != nil {
 		return err
 	}
-	return os.Chmod(w.workDir(), 0o700)
+	w.works, w.fresh = append(w.works, dir), true
+	return nil
 }
 
 // Dirs are what a sandbox needs to mount the view by itself: the lower directories, topmost first (none
 // for an empty stack), the upper one, and an unused work directory. Not together with an open Root.
 func (w *Work) Dirs() (lower []string, upper, work string) {
 	if !w.fresh {
-		// Not to get one is seen by whoever mounts it: the directory is missing.
+		// Not to get one is seen by whoever mounts it: the one that was used is refused.
 		_ = w.makeWorkDir()
 	}
 	w.fresh = false
@@ -263,12 +219,6 @@ func (w *Work) commit(id ID) error {
 	if err := w.closeView(); err != nil {
 		return err
 	}
-	for ; w.works > 0; w.works-- {
-		if err := removeTree(w.workDir()); err != nil {
-			return err
-		}
-	}
-	w.fresh = false
 	if w.store.Has(id) {
 		return w.Discard()
 	}
@@ -288,6 +238,7 @@ func (w *Work) publish(id ID) error {
 		if err == nil {
 			w.done = true
 			w.store.committed.Store(true)
+			w.store.used.over(w.works)
 			return w.lock.Close()
 		}
 		if !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {
@@ -317,6 +268,7 @@ func (w *Work) Discard() error {
 	w.done = true
 	err := w.closeView()
 	err = errors.Join(err, removeTree(w.home), w.lock.Close())
+	w.store.used.over(w.works)
 	if err != nil {
 		return fmt.Errorf("discard layer: %w", err)
 	}
