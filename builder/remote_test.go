@@ -579,11 +579,10 @@ func TestC2_TheDockerfileFromElsewhere(t *testing.T) {
 func TestPlanOfAnArchive(t *testing.T) {
 	p := newProject(t, "", nil)
 	b := p.builder()
-	defer b.Close()
 	opt := p.opt
 	opt.ContextTar = strings.NewReader(tarball(t, "Dockerfile", "FROM scratch\nCOPY f /f\n"))
 	plan, err := b.Plan(t.Context(), opt)
-	if err != nil || len(plan.Stages) != 1 {
+	if err = errors.Join(err, b.Close()); err != nil || len(plan.Stages) != 1 {
 		t.Fatalf("%+v, %v", plan, err)
 	}
 	p.wantNoWork()

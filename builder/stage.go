@@ -291,7 +291,7 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 		return out, err
 	}
 	defer func() { err = errors.Join(err, work.Discard()) }() // does nothing after Commit
-	if step != &sr.stage.Steps[len(sr.stage.Steps)-1] {
+	if n := len(sr.stage.Steps); n > 0 && step != &sr.stage.Steps[n-1] {
 		sr.snapshots.Prepare() // what depends on this step misses too
 	}
 	if out.usage, err = job.exec(ctx, work); err != nil {

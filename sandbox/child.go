@@ -31,6 +31,8 @@ type child struct {
 	scratch int    // the tmpfs that is the root before the step's, later for clean-up
 	net     int    // /proc/thread-self/net/dev
 	badness string // the command's oom_score_adj; "": as it is
+	caps    capSet // what gobuild has
+	lastCap int    // that the kernel knows
 	root    *stepRoot
 	userNS  bool         // gobuild itself is in a user namespace
 	held    map[int]bool // descriptors that close is to close
@@ -65,7 +67,11 @@ func (c *child) serve(step *childStep, err error) (result childReply) {
 			return err
 		})
 	}
-	c.close()
+	if err == nil {
+		c.settle()
+	} else {
+		c.close()
+	}
 	if err != nil {
 		result = childReply{Err: setupError("run step", "", err)}
 	}
@@ -73,9 +79,9 @@ func (c *child) serve(step *childStep, err error) (result childReply) {
 	return result
 }
 
-// close ends the step's processes, and lets go of all that keeps the step's directories busy: descriptors, and what is mounted. It may be
-// called again.
-func (c *child) close() {
+// settle ends the step's processes, and lets go of all descriptors that keep the step's directories busy. What is mounted then is nothing
+// but the scratch root, unless something has failed: it goes while the next step begins.
+func (c *child) settle() {
 	c.endInit()
 	if c.root != nil {
 		_ = c.root.tree.Close() // read only
@@ -84,6 +90,11 @@ func (c *child) close() {
 		closeAll(c.step.FDs)
 		c.step.FDs = nil
 	}
+}
+
+// close is settle, and unmounts what there is. It may be called again.
+func (c *child) close() {
+	c.settle()
 	if c.scratch >= 0 {
 		_ = unix.Unmount("/", unix.MNT_DETACH) // of the thread's own namespace; a root that was left before is none
 	}
@@ -136,7 +147,10 @@ func (c *child) startInit(exe *os.File, p *process) error {
 	}
 	c.control = c.hold(pair[0])
 	defer unix.Close(pair[1])
-	script := initScript()
+	script, err := c.initScript()
+	if err != nil {
+		return setupError("start init", "", err)
+	}
 	fd, err := script.open()
 	if err != nil {
 		return setupError("start init", "", err)
@@ -167,7 +181,7 @@ func (c *child) startInit(exe *os.File, p *process) error {
 }
 
 // initScript is what the init does before it serves.
-func initScript() *script {
+func (c *child) initScript() (*script, error) {
 	s := &script{base: scriptBase, signals: initSignals()}
 	op := func(what string) scriptOp { return scriptOp{op: what} }
 	// Those signals wait until the program takes them, and no other has an effect.
@@ -177,6 +191,12 @@ func initScript() *script {
 	// A new procfs shows the pid namespace of whoever mounts it. The thread outside takes it from here.
 	proc := s.text("proc")
 	s.call(op("mount proc"), unix.SYS_MOUNT, proc, s.text("/proc"), proc, unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, 0)
+	if c.prep.EarlyFilter {
+		// The command's process has it from here. To load one takes a good part of a millisecond, for which nobody waits here.
+		if err := s.filter(c.prep.Filter); err != nil {
+			return nil, err
+		}
+	}
 	s.call(op("close descriptors"), unix.SYS_CLOSE_RANGE, scriptFD, uintptr(^uint32(0)), 0) // those that gobuild itself got, too
 	s.call(op("tell of start"), unix.SYS_WRITE, controlFD, s.words(messageReady), 8)
 	// One message with the command's script and what else it needs; the descriptors get the lowest numbers, in order.
@@ -186,7 +206,7 @@ func initScript() *script {
 	s.call(op("receive command"), unix.SYS_RECVMSG, controlFD, message, 0)
 	s.call(op("map command"), unix.SYS_MMAP, commandBase, maxScript, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED, scriptFD, 0)
 	s.call(op("fork command"), scriptFork, commandBase+scriptStart)
-	return s
+	return s, nil
 }
 
 // initSignals are those that a supervisor inside may send to PID 1, for the command, and the one that says that a child has ended.

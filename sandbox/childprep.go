@@ -3,7 +3,6 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -312,7 +311,10 @@ func (c *child) openOwn() error {
 		return setupError("open", counts, err)
 	}
 	c.hold(c.net)
-	data, err := os.ReadFile("/proc/self/oom_score_adj")
+	if c.caps, c.lastCap, err = heldCaps(); err != nil {
+		return setupError("read capabilities", "", err)
+	}
+	data, err := readLine("/proc/self/oom_score_adj")
 	if err != nil {
 		return nil //nolint:nilerr // then commands keep the score that gobuild has
 	}

@@ -4,11 +4,13 @@ import "time"
 
 // childPrep is what a child builds before it has a step.
 type childPrep struct {
-	Network    string
-	Link       *linkSetup // nil: a network of the step's own has no way out
-	Cgroups    []cgroupDir
-	Filter     []byte // the seccomp program, as struct sock_filter; none: no filter
-	Privileges privileges
+	Network string
+	Link    *linkSetup // nil: a network of the step's own has no way out
+	Cgroups []cgroupDir
+	Filter  []byte // the seccomp program, as struct sock_filter; none: no filter
+	// EarlyFilter says that it allows what happens between the start of the init and that of the command, as our own does.
+	EarlyFilter bool
+	Privileges  privileges
 }
 
 // cgroupDir is a directory of a cgroup hierarchy to be shown read-only below /sys/fs/cgroup. Name is empty for version 2.

@@ -11,8 +11,8 @@ import (
 )
 
 // commandScript is what a process does between its fork from the init and the command: it takes its descriptors and limits, becomes
-// the step's user, gives its privileges up, and executes. The filter of system calls goes in as late as it can: after it only the
-// last capabilities are set and the command is executed, which it must allow.
+// the step's user, gives its privileges up, and executes. A filter of system calls that the user gave goes in as late as it can: after it
+// only the last capabilities are set and the command is executed, which it must allow.
 func (c *child) commandScript(cmd *command) (*script, error) {
 	s := &script{base: commandBase}
 	op := func(what, path string) scriptOp { return scriptOp{op: what, path: path} }
@@ -50,11 +50,7 @@ func (c *child) commandScript(cmd *command) (*script, error) {
 		return nil, setupError("read limit", "nofile", err)
 	}
 	s.limit(files, c.step.Rlimits)
-	have, last, err := heldCaps()
-	if err != nil {
-		return nil, setupError("read capabilities", "", err)
-	}
-	if err := c.prep.confine(s, &cmd.user, have, last); err != nil {
+	if err := c.prep.confine(s, &cmd.user, c.caps, c.lastCap); err != nil {
 		return nil, err
 	}
 	s.call(scriptOp{exec: true}, unix.SYS_EXECVE, s.text(cmd.path), s.list(cmd.args), s.list(cmd.env))
@@ -87,7 +83,8 @@ func (prep *childPrep) confine(s *script, user *passwd.User, have capSet, last i
 	}
 	s.close() // the filter may forbid it
 	s.call(op("limit capabilities"), unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-	if len(prep.Filter) > 0 || p.NoNewPrivileges {
+	late := len(prep.Filter) > 0 && !prep.EarlyFilter
+	if late || p.NoNewPrivileges {
 		s.setCaps(have, 0) // effective again
 	}
 	if p.NoNewPrivileges {
@@ -100,14 +97,23 @@ func (prep *childPrep) confine(s *script, user *passwd.User, have capSet, last i
 		}
 		return nil
 	}
-	if size := int(unsafe.Sizeof(unix.SockFilter{})); len(prep.Filter) > 0 {
-		if len(prep.Filter)%size != 0 {
-			return setupError("load seccomp filter", "", unix.EINVAL)
+	if late {
+		if err := s.filter(prep.Filter); err != nil {
+			return err
 		}
-		program := s.words(uint64(len(prep.Filter)/size), uint64(s.bytes(prep.Filter))) // struct sock_fprog
-		s.call(op("load seccomp filter"), unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, program)
 	}
 	s.setCaps(keep, 0)
+	return nil
+}
+
+// filter loads a filter of system calls, which takes CAP_SYS_ADMIN, or no_new_privs.
+func (s *script) filter(program []byte) error {
+	size := int(unsafe.Sizeof(unix.SockFilter{}))
+	if len(program)%size != 0 {
+		return setupError("load seccomp filter", "", unix.EINVAL)
+	}
+	address := s.words(uint64(len(program)/size), uint64(s.bytes(program))) // struct sock_fprog
+	s.call(scriptOp{op: "load seccomp filter"}, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, address)
 	return nil
 }
 

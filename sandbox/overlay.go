@@ -376,10 +376,23 @@ func InUserNamespace() bool { return inUserNS() }
 
 // inUserNS says whether this process is in a user namespace other than the first, whose map is the whole identity.
 func inUserNS() bool {
-	data, err := os.ReadFile("/proc/self/uid_map")
+	data, err := readLine("/proc/self/uid_map")
 	if err != nil {
 		return false
 	}
 	f := strings.Fields(string(data))
 	return len(f) != 3 || f[0] != "0" || f[1] != "0" || f[2] != "4294967295"
+}
+
+// readLine reads the beginning of a file of /proc that has a line or two. os.ReadFile would ask first whether it can be waited for, and
+// this is asked with each mount.
+func readLine(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var buf [4096]byte
+	n, err := unix.Read(fd, buf[:])
+	return buf[:max(n, 0)], err
 }

@@ -17,8 +17,8 @@ import (
 //
 // It begins with a script at descriptor 4 and a socket at descriptor 3. Of a call that fails it tells the socket which one and why,
 // and exits. When it comes to the entry scriptFork, a child goes on with the script at another address, while the program itself
-// reaps all children, passes signals on to that one, and tells the socket how that one ended. It does not end by itself then: it is
-// killed, and its namespace with it.
+// reaps all children, passes signals on to that one, tells the socket how that one ended, and ends itself: with it its namespace does,
+// and whatever still runs in there.
 //
 // Nothing of gobuild's own memory is in such a process, and what it executes cannot be written to: it is sealed.
 

@@ -59,6 +59,7 @@ failed:
 	SYSCALL
 
 leave:
+	// exit_group(1)
 	MOVQ $231, AX
 	MOVQ $1, DI
 	SYSCALL
@@ -118,15 +119,14 @@ reap:
 	CMPQ AX, R12
 	JNE  reap
 
-	// write(3, message, 160)
+	// write(3, message, 160), then exit_group(1)
 	MOVQ $MESSAGE, SI
 	MOVQ $2, 0(SI)
 	MOVQ $160, DX
 	MOVQ $3, DI
 	MOVQ $1, AX
 	SYSCALL
-	MOVQ $0, R12
-	JMP  reap
+	JMP  leave
 
 	// The end, as program.go looks for it: "gobuild" and a zero byte.
 	BYTE $0x67; BYTE $0x6f; BYTE $0x62; BYTE $0x75; BYTE $0x69; BYTE $0x6c; BYTE $0x64; BYTE $0x00

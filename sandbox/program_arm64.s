@@ -124,8 +124,7 @@ reap:
 	MOVD R21, R1
 	MOVD $160, R2
 	SVC
-	MOVD $0, R20
-	B    reap
+	B    leave
 
 	// The end.
 	WORD $0x75626f67

@@ -196,7 +196,9 @@ func (r *Runner) start(k kind) (*process, error) {
 		return nil, err
 	}
 	defer net.close()
-	p, err := spawn(r.exe, &spawnRequest{net, r.report, childPrep{Network: k.network, Link: net.out, Cgroups: dirs, Filter: filter, Privileges: k.privileges}})
+	p, err := spawn(r.exe, &spawnRequest{net, r.report, childPrep{
+		Network: k.network, Link: net.out, Cgroups: dirs, Filter: filter, EarlyFilter: len(filter) > 0 && k.privileges.profile == "", Privileges: k.privileges,
+	}})
 	if err != nil {
 		net.release(r.report)
 		return nil, err
