@@ -13,7 +13,7 @@ LINT         := .bin/golangci-lint-$(LINT_VERSION)
 TEST_NEEDS   := git openssh-client bzip2 xz-utils zstd curl python3 rpm db-util gcc libc6-dev busybox-static docker-registry skopeo umoci strace e2fsprogs uidmap
 VM_NEEDS     := qemu-system-x86 busybox-static
 DEMO_NEEDS   := busybox-static docker-registry skopeo umoci curl ca-certificates
-BENCH_NEEDS  := busybox-static tar pigz zstd docker-registry skopeo runc
+BENCH_NEEDS  := busybox-static tar curl pigz zstd docker-registry skopeo runc
 
 .PHONY: build binary install demo test test-vm packages vet tidy unit race cases lintcases fuzz fuzz-short lint example bench generate check clean
 

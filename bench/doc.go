@@ -13,7 +13,8 @@
 //	S4   COPY of 30,000 small files, gzip archive  floor: tar | pigz
 //	S6   a layer of 1 GiB, gzip and zstd           floor: tar | pigz -6, tar | zstd -T2 -3; bytes are compared as well
 //	S10  a push of 1 GiB to docker-registry        floor: skopeo; and again: 50 ms
+//	S11  a base of 25,000 files, pulled, unpacked  floor: curl | pigz -d | tar -x
 //	S13  a layer of 4 GiB; 100,000 files           bound: peak resident memory of gobuild
 //
-// It needs root, tar, pigz, zstd, docker-registry, skopeo and a static busybox. It judges nothing unless -strict is given: then a missed bound is status 1.
+// It needs root, tar, curl, pigz, zstd, docker-registry, skopeo and a static busybox. It judges nothing unless -strict is given: then a missed bound is status 1.
 package main

@@ -69,11 +69,14 @@ func (m *material) fill(p []byte) {
 	}
 }
 
-// smallFiles writes n files of about 5.7 KB on average, a hundred to a directory.
-func (m *material) smallFiles(dir string, n int) error {
-	buf := make([]byte, 64<<10)
+// smallFiles writes n files of about 5.7 KB on average.
+func (m *material) smallFiles(dir string, n int) error { return m.files(dir, n, 5700) }
+
+// files writes n files of mean bytes on average, a hundred to a directory.
+func (m *material) files(dir string, n, mean int) error {
+	buf := make([]byte, max(8*mean, 64<<10))
 	for i := range n {
-		size := min(int(m.rng.ExpFloat64()*5700)+1, len(buf))
+		size := min(int(m.rng.ExpFloat64()*float64(mean))+1, len(buf))
 		m.fill(buf[:size])
 		name := filepath.Join(dir, fmt.Sprintf("d%03d", i/100), fmt.Sprintf("file%05d.go", i))
 		if err := writeFile(name, buf[:size], 0o644); err != nil {

@@ -59,6 +59,7 @@ var workloads = []struct {
 	{"S4", benchSmallFiles},
 	{"S6", benchBigLayer},
 	{"S10", benchPush},
+	{"S11", benchPull},
 	{"S13", benchMemory},
 }
 
@@ -84,7 +85,7 @@ func run(ctx context.Context, args []string) (err error) {
 		busybox = flags.String("busybox", "/bin/busybox", "a static busybox")
 		dir     = flags.String("dir", "", "parent of the scratch `directory` (default: the system's)")
 		out     = flags.String("json", "bench/out.json", "`file` for the results")
-		only    = flags.String("only", "", "comma-separated `workloads`: S1,S3,S4,S6,S10,S13")
+		only    = flags.String("only", "", "comma-separated `workloads`: S1,S3,S4,S6,S10,S11,S13")
 		quick   = flags.Bool("quick", false, "small sizes")
 		strict  = flags.Bool("strict", false, "status 1 when a bound is missed")
 		rounds  = flags.Int("rounds", 0, "measurements of each side (default: by workload)")

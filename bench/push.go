@@ -17,7 +17,7 @@ const pushBound = 50
 // benchPush is S10: four layers that do not compress, to docker-registry on this machine. The floor is skopeo with the same blobs.
 func benchPush(ctx context.Context, b *bench) ([]row, error) {
 	mib := b.size(1024, 64)
-	host, stop, err := b.registry(ctx)
+	host, stop, err := b.registry(ctx, "s10registry")
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +84,8 @@ func (b *bench) pushImage(ctx context.Context, mib int) error {
 	return err
 }
 
-// registry starts docker-registry on a free port of the loopback interface.
-func (b *bench) registry(ctx context.Context) (host string, stop func(), err error) {
+// registry starts docker-registry on a free port of the loopback interface, with its blobs below the scratch space.
+func (b *bench) registry(ctx context.Context, name string) (host string, stop func(), err error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
@@ -94,7 +94,7 @@ func (b *bench) registry(ctx context.Context) (host string, stop func(), err err
 	if err := l.Close(); err != nil {
 		return "", nil, err
 	}
-	dir, err := b.scratch("s10registry")
+	dir, err := b.scratch(name)
 	if err != nil {
 		return "", nil, err
 	}

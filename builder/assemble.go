@@ -122,7 +122,7 @@ func (bd *build) imageLayer(ctx context.Context, l *fsLayer, to *image.Layer) er
 	}
 	if bd.onlyPushed() {
 		bd.origins.Store(l.desc.Digest, l)
-	} else if err := bd.ensureBlob(ctx, l); err != nil {
+	} else if err := bd.ensureBlob(ctx, l, nil); err != nil {
 		return err
 	}
 	*to = image.Layer{Desc: l.desc, DiffID: l.diffID}

@@ -16,6 +16,7 @@ import (
 	"gobuild/image"
 	"gobuild/registry"
 	"gobuild/stages"
+	"gobuild/store"
 )
 
 // base is a resolved base image: its configuration is known, its layers are fetched when somebody needs their bytes.
@@ -300,29 +301,30 @@ func (b *Builder) document(ctx context.Context, desc ocispec.Descriptor, fetch f
 		if fetch == nil {
 			return nil, fmt.Errorf("%w: %s", errMissingBlob, desc.Digest)
 		}
-		if err := b.fetchBlob(ctx, desc, fetch); err != nil {
+		if err := b.fetchBlob(ctx, desc, fetch, nil); err != nil {
 			return nil, err
 		}
 	}
 	return b.store.ReadAll(desc.Digest, maxDocument)
 }
 
-// fetchBlob fetches a blob, and once more after wrong bytes: another server may have the right ones (FEATURES J8).
-func (b *Builder) fetchBlob(ctx context.Context, desc ocispec.Descriptor, fetch fetcher) error {
-	err := b.fetchOnce(ctx, desc, fetch)
+// fetchBlob fetches a blob, and once more after wrong bytes: another server may have the right ones (FEATURES J8). Each attempt is
+// told to begun, unless that is nil.
+func (b *Builder) fetchBlob(ctx context.Context, desc ocispec.Descriptor, fetch fetcher, begun func(*store.Incoming)) error {
+	err := b.fetchOnce(ctx, desc, fetch, begun)
 	if errors.Is(err, registry.ErrContent) && ctx.Err() == nil {
-		err = b.fetchOnce(ctx, desc, fetch)
+		err = b.fetchOnce(ctx, desc, fetch, begun)
 	}
 	return err
 }
 
-func (b *Builder) fetchOnce(ctx context.Context, desc ocispec.Descriptor, fetch fetcher) error {
+func (b *Builder) fetchOnce(ctx context.Context, desc ocispec.Descriptor, fetch fetcher, begun func(*store.Incoming)) error {
 	r, err := fetch(ctx, desc)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	return b.store.Put(ctx, desc, r)
+	return b.store.PutWatched(ctx, desc, r, begun)
 }
 
 // load reads manifest and configuration of an image whose manifest is in the store or can be fetched.

@@ -97,7 +97,7 @@ func (bd *build) repack(ctx context.Context, l *fsLayer, step *sharedStep, form 
 		}
 	}
 	if l.packing == nil {
-		if err := bd.ensureBlob(ctx, l); err != nil {
+		if err := bd.ensureBlob(ctx, l, nil); err != nil {
 			return err
 		}
 	}
@@ -116,7 +116,7 @@ func (bd *build) importBlob(ctx context.Context, l ocispec.Descriptor, blobs fet
 		return err
 	}
 	defer written()
-	return bd.fetchBlob(ctx, l, blobs)
+	return bd.fetchBlob(ctx, l, blobs, nil)
 }
 
 // exportToRegistry is one attempt; it is not done when another has moved the tag meanwhile and does not have these steps.

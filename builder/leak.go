@@ -265,7 +265,7 @@ func (bd *build) leaksOf(ctx context.Context, s suspect) ([]leak, error) {
 // searchBlob reads a layer that was packed before.
 func (bd *build) searchBlob(ctx context.Context, s suspect, f *finding) error {
 	if s.layer != nil && s.layer.fetch != nil {
-		if err := bd.ensureBlob(ctx, s.layer); err != nil {
+		if err := bd.ensureBlob(ctx, s.layer, nil); err != nil {
 			return err
 		}
 	}

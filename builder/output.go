@@ -141,7 +141,7 @@ type lazyBlobs struct{ bd *build }
 // Fetch opens a blob.
 func (l lazyBlobs) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if at, ok := l.bd.origins.Load(desc.Digest); ok {
-		if err := l.bd.ensureBlob(ctx, at.(*fsLayer)); err != nil { //nolint:forcetypeassert // only layers are put in
+		if err := l.bd.ensureBlob(ctx, at.(*fsLayer), nil); err != nil { //nolint:forcetypeassert // only layers are put in
 			return nil, err
 		}
 	}

@@ -7,28 +7,72 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gobuild/cache"
+	"gobuild/store"
 )
 
-// prefetched are the layers that are being fetched, each with what came of it.
-type prefetched map[*fsLayer]chan error
+// arrival is a layer that is being fetched. The methods also serve a nil one: a layer that nobody fetches.
+type arrival struct {
+	begun chan *store.Incoming // the first attempt, when it is worth to be read meanwhile
+	done  chan struct{}
+	err   error // what came of it; once done is closed
+}
 
-// wait returns when a layer is fetched, at once for one that is not being fetched.
-func (p prefetched) wait(ctx context.Context, l *fsLayer) error {
-	done, ok := p[l]
-	if !ok {
+// followFrom is the size of a layer, in bytes, whose unpacking does not wait for its last byte. Smaller ones arrive at once.
+const followFrom = 1 << 20
+
+// wait returns when the layer is fetched.
+func (a *arrival) wait(ctx context.Context) error {
+	if a == nil {
 		return nil
 	}
 	select {
-	case err := <-done:
-		return err
+	case <-a.done:
+		return a.err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// prefetch fetches the layers of a state that are neither directories nor blobs yet side by side, so that the first are unpacked while the
-// others arrive. Call stop when they are no longer wanted. One layer alone is left to unpack.
-func (bd *build) prefetch(ctx context.Context, s state) (p prefetched, stop func(), err error) {
+// follow returns the layer's bytes as they come, nil when they have come, or will not.
+func (a *arrival) follow(ctx context.Context) *store.Incoming {
+	if a == nil {
+		return nil
+	}
+	select {
+	case in := <-a.begun:
+		return in
+	case <-a.done:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// watch is what the store tells of a layer of that size; nil where it need not tell.
+func (a *arrival) watch(size int64) func(*store.Incoming) {
+	if a == nil || size < followFrom {
+		return nil
+	}
+	return func(in *store.Incoming) {
+		select {
+		case a.begun <- in:
+		default: // another attempt: it is unpacked when it is complete
+			_ = in.Close() // was read by nobody
+		}
+	}
+}
+
+// close ends the reading of what arrives.
+func (a *arrival) close() {
+	select {
+	case in := <-a.begun:
+		_ = in.Close() // was read by nobody
+	default:
+	}
+}
+
+// prefetch fetches the layers of a state that are neither directories nor blobs yet side by side, and lets them be unpacked while
+// they arrive. Call stop when they are no longer wanted. One small layer alone is left to unpack.
+func (bd *build) prefetch(ctx context.Context, s state) (arriving map[*fsLayer]*arrival, stop func(), err error) {
 	var missing []*fsLayer
 	for _, l := range s.layers {
 		if _, ok := bd.asDirs.Load(l.id); ok || l.fetch == nil {
@@ -45,30 +89,39 @@ func (bd *build) prefetch(ctx context.Context, s state) (p prefetched, stop func
 			missing = append(missing, l)
 		}
 	}
-	if len(missing) < 2 {
+	if len(missing) == 0 || len(missing) == 1 && missing[0].desc.Size < followFrom {
 		return nil, func() {}, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	group := &errgroup.Group{}
 	group.SetLimit(4 + 1) // transfers at once, as for whole images, and the one that starts them
-	p = prefetched{}
+	arriving = map[*fsLayer]*arrival{}
 	for _, l := range missing {
-		p[l] = make(chan error, 1)
+		arriving[l] = &arrival{begun: make(chan *store.Incoming, 1), done: make(chan struct{})}
 	}
 	group.Go(func() error {
 		for _, l := range missing {
 			group.Go(func() error {
-				p[l] <- guard(func() error { return bd.fetchShared(ctx, l) })
+				a := arriving[l]
+				defer close(a.done)
+				a.err = guard(func() error { return bd.fetchShared(ctx, l, a) })
 				return nil
 			})
 		}
 		return nil
 	})
-	return p, func() { cancel(); _ = group.Wait() }, nil // what went wrong was told by wait
+	stop = func() {
+		cancel()
+		_ = group.Wait() // what went wrong was told by wait
+		for _, a := range arriving {
+			a.close()
+		}
+	}
+	return arriving, stop, nil
 }
 
 // fetchShared fetches a layer's blob unless another process does or did; that one may have unpacked it, too.
-func (bd *build) fetchShared(ctx context.Context, l *fsLayer) error {
+func (bd *build) fetchShared(ctx context.Context, l *fsLayer, a *arrival) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -80,5 +133,5 @@ func (bd *build) fetchShared(ctx context.Context, l *fsLayer) error {
 	if have, err := bd.hasLayer(l.id); have || err != nil {
 		return err
 	}
-	return bd.ensureBlob(ctx, l)
+	return bd.ensureBlob(ctx, l, a)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -14,10 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"gobuild/cache"
 	"gobuild/history"
 	"gobuild/internal/rootfs"
-	"gobuild/layer"
 	"gobuild/snapshot"
 )
 
@@ -132,95 +129,12 @@ func (bd *build) materialize(ctx context.Context, s state) error {
 			return err
 		}
 		if !have {
-			if err := arriving.wait(ctx, l); err != nil {
-				return err
-			}
-			if err := bd.unpack(ctx, s.layers[:i], l); err != nil {
+			if err := bd.unpack(ctx, s.layers[:i], l, arriving[l]); err != nil {
 				return err
 			}
 		}
 		bd.asDirs.Store(l.id, true)
 	}
-	return nil
-}
-
-// unpack makes one layer a directory above those below, from its blob. Other processes wait for the one that does it.
-func (bd *build) unpack(ctx context.Context, below []*fsLayer, l *fsLayer) (err error) {
-	lock, err := bd.cache.Lock(ctx, cache.NewKey("unpack").Add("layer", string(l.id)).Key(), bd.waiting("unpacking a layer"))
-	if err != nil {
-		return fmt.Errorf("wait for layer: %w", err)
-	}
-	defer lock.Release()
-	if have, err := bd.hasLayer(l.id); have || err != nil {
-		return err
-	}
-	desc, diffID, err := bd.blobOf(ctx, l)
-	if err != nil {
-		return err
-	}
-	f, err := bd.store.OpenVerified(ctx, desc.Digest)
-	if err != nil {
-		return fmt.Errorf("read layer %s: %w", desc.Digest, err)
-	}
-	defer f.Close()
-	if l.alone {
-		below = nil
-	}
-	written, err := bd.reserve(ctx, desc.Size, "") // at least: how large its files are is not known
-	if err != nil {
-		return err
-	}
-	defer written()
-	work, err := bd.snapshots.New(state{layers: below}.stack())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, work.Discard()) }() // does nothing after Commit
-	root, err := work.Root()
-	if err != nil {
-		return err
-	}
-	got, err := layer.Unpack(ctx, f, root, layer.UnpackOptions{Notice: bd.notice})
-	if err != nil {
-		return fmt.Errorf("unpack layer %s: %w", desc.Digest, err)
-	}
-	if got != diffID {
-		return fmt.Errorf("layer %s unpacks to %s, but its image says %s: %w", desc.Digest, got, diffID, layer.ErrCorrupt)
-	}
-	return work.Commit(l.id)
-}
-
-// blobOf brings a layer's blob into the store when only its origin has it.
-func (bd *build) blobOf(ctx context.Context, l *fsLayer) (ocispec.Descriptor, digest.Digest, error) {
-	if l.fetch == nil && l.desc.Digest == "" {
-		packed, ok, err := bd.packedBefore(l)
-		if err != nil || !ok {
-			return l.desc, "", fmt.Errorf("layer directory %s and its blob are both gone from the state directory: build with --no-cache", l.id)
-		}
-		return packed.Desc, packed.DiffID, nil
-	}
-	return l.desc, l.diffID, bd.ensureBlob(ctx, l)
-}
-
-func (bd *build) ensureBlob(ctx context.Context, l *fsLayer) error {
-	defer bd.fetching.lock(l.desc.Digest.String())()
-	if _, ok, err := bd.hasBlob(l.desc.Digest); ok || err != nil {
-		return err
-	}
-	if l.fetch == nil {
-		return fmt.Errorf("layer blob %s is gone from the store: pull its image again with --pull", l.desc.Digest)
-	}
-	name := "layer " + short(l.desc.Digest)
-	written, err := bd.reserve(ctx, l.desc.Size, name)
-	if err != nil {
-		return err
-	}
-	defer written()
-	bd.em.emit(Event{Type: EventTransfer, Text: name, Total: l.desc.Size})
-	if err := bd.fetchBlob(ctx, l.desc, l.fetch); err != nil {
-		return fmt.Errorf("fetch layer %s: %w", l.desc.Digest, err)
-	}
-	bd.em.emit(Event{Type: EventTransfer, Text: name, Bytes: l.desc.Size, Total: l.desc.Size})
 	return nil
 }
 

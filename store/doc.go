@@ -10,6 +10,8 @@
 //	err = s.Tag("docker.io/library/app:1", desc)
 //	desc, err = s.Resolve("docker.io/library/app:1")
 //
+// A blob that is long in coming can be read meanwhile (PutWatched); such a reader learns at the end whether it was the right one.
+//
 // Promises: a blob's content matches its digest, or reading it is an error; a
 // damaged blob found on reading is removed, so that the next build fetches or
 // makes it again. After Commit returns, the blob survives power loss. Any number of

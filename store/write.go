@@ -203,6 +203,12 @@ func (w *Writer) Abort() error {
 // Put stores what r holds as the blob that expect describes. It reads at most one
 // byte more than expect.Size, and nothing at all when the blob is already there.
 func (s *Store) Put(ctx context.Context, expect ocispec.Descriptor, r io.Reader) error {
+	return s.PutWatched(ctx, expect, r, nil)
+}
+
+// PutWatched is Put that gives away the blob as it arrives: begun, unless it is nil, is called once, before the first byte, with
+// what its owner then closes. It is not called where Put reads nothing.
+func (s *Store) PutWatched(ctx context.Context, expect ocispec.Descriptor, r io.Reader, begun func(*Incoming)) (err error) {
 	if err := checkDigest(expect.Digest); err != nil {
 		return fmt.Errorf("store blob: %w", err)
 	}
@@ -216,13 +222,29 @@ func (s *Store) Put(ctx context.Context, expect ocispec.Descriptor, r io.Reader)
 	if err != nil {
 		return err
 	}
+	if begun == nil {
+		return w.receive(ctx, expect, r, w)
+	}
+	in, err := w.incoming(expect.Digest)
+	if err != nil {
+		return errors.Join(err, w.Abort())
+	}
+	begun(in)
+	err = ErrIncomplete // what a panic leaves
+	defer func() { in.end(err) }()
+	err = w.receive(ctx, expect, r, arriving{w, in})
+	return err
+}
+
+// receive copies r to the writer, by way of to, and commits it as what was expected.
+func (w *Writer) receive(ctx context.Context, expect ocispec.Descriptor, r io.Reader, to io.Writer) error {
 	// One byte past the promise tells a longer body without reading it. A promise of
 	// 2^63-1 is not extended: such a body ends by the disk's size, not by ours.
 	limit := expect.Size
 	if limit+1 > limit {
 		limit++
 	}
-	if _, err := copyContext(ctx, w, io.LimitReader(r, limit)); err != nil {
+	if _, err := copyContext(ctx, to, io.LimitReader(r, limit)); err != nil {
 		return errors.Join(fmt.Errorf("store blob %s: %w", expect.Digest, err), w.Abort())
 	}
 	if w.size > expect.Size {

@@ -9,6 +9,27 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// PutBlob stores a blob, whatever it is.
+func (r *Registry) PutBlob(repo string, data []byte) digest.Digest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := digest.FromBytes(data)
+	r.repo(repo).blobs[d] = data
+	return d
+}
+
+// PutManifest stores a manifest without a look at it. The tag may be "".
+func (r *Registry) PutManifest(repo, tag, mediaType string, data []byte) digest.Digest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := digest.FromBytes(data)
+	r.repo(repo).manifests[d] = manifest{mediaType, data}
+	if tag != "" {
+		r.repo(repo).tags[tag] = d
+	}
+	return d
+}
+
 func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, repo, id string, body []byte) {
 	q := req.URL.Query()
 	if req.Method == http.MethodPost {
