@@ -152,6 +152,9 @@ func (bd *build) prepare(ctx context.Context) error {
 	if bd.form, err = formOf(bd.opt); err != nil {
 		return classify(err, CategoryUsage)
 	}
+	if err = bd.opt.checkSign(); err != nil {
+		return classify(err, CategoryUsage)
+	}
 	if bd.lock, err = openLock(bd.opt.Lock); err != nil {
 		return classify(err, CategoryEnvironment)
 	}

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -319,8 +320,9 @@ func (b *Builder) Remove(ctx context.Context, refs []string) ([]string, error) {
 	return removed, nil
 }
 
-// Push sends an image of the store to its registry; progress goes to the function, which may be nil.
-func (b *Builder) Push(ctx context.Context, ref string, progress func(Event)) (digest.Digest, error) {
+// Push sends an image of the store to its registry, and signs it there with the key, unless that is nil; progress goes to the function,
+// which may be nil.
+func (b *Builder) Push(ctx context.Context, ref string, key *ecdsa.PrivateKey, progress func(Event)) (digest.Digest, error) {
 	em := newEmitter(progress, b.cfg.Now)
 	defer b.during(em)()
 	leave, err := b.enter(ctx)
@@ -339,6 +341,9 @@ func (b *Builder) Push(ctx context.Context, ref string, progress func(Event)) (d
 		return "", classify(fmt.Errorf("push %s: %w", ref, err), CategoryEnvironment)
 	}
 	if err := b.pushTo(ctx, name, desc, em); err != nil {
+		return "", classify(err, CategoryRemote)
+	}
+	if err := b.sign(ctx, key, []string{name}, desc, em); err != nil {
 		return "", classify(err, CategoryRemote)
 	}
 	return desc.Digest, nil

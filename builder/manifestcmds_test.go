@@ -67,7 +67,7 @@ func TestJ12_AnIndexIsPutTogetherAnnotatedAndPushed(t *testing.T) {
 	must(t, err)
 	_, err = b.RemoveFromManifest(t.Context(), name, "sha256:"+strings.Repeat("0", 64))
 	wantCategory(t, err, CategoryUsage, "is not in the index")
-	pushed, err := b.Push(t.Context(), name, nil)
+	pushed, err := b.Push(t.Context(), name, nil, nil)
 	must(t, err)
 	idx, got = shownIndex(t, b, "docker://"+name)
 	if v := idx.Manifests[0]; got != "linux/arm64/v8.2 linux/s390x linux/ppc64le" || v.Annotations["a"] != "b" || v.Platform.OSFeatures[0] != "x" || idx.Annotations["k"] != "w" {

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"cmp"
+	"crypto/ecdsa"
 	"encoding/json"
 	"io"
 	"time"
@@ -67,6 +68,7 @@ type Options struct {
 	// What to do with the result.
 	Tags    []string
 	Outputs []Output
+	SignKey *ecdsa.PrivateKey // signs what is pushed; nil: it is not signed
 	Explain bool
 
 	// Of a build that makes an image again.

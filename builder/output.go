@@ -171,6 +171,9 @@ func (bd *build) outputImage(ctx context.Context, o Output, names []string, res 
 	if res.Pushed = append(res.Pushed, pushed...); err != nil {
 		return classify(err, CategoryRemote)
 	}
+	if err := bd.sign(ctx, bd.opt.SignKey, pushed, res.Manifest, bd.em); err != nil {
+		return classify(err, CategoryRemote)
+	}
 	return nil
 }
 

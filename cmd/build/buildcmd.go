@@ -67,6 +67,9 @@ func (a *app) build(ctx context.Context, args []string) error {
 	if f.is("dry-run") {
 		return a.dryRun(ctx, opt, args, f.str("explain") == "json")
 	}
+	if opt.SignKey, err = a.signKey(ctx); err != nil {
+		return err
+	}
 	load, err := a.fillLoad(ctx, &opt, f)
 	if err != nil {
 		return err

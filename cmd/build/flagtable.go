@@ -164,6 +164,7 @@ func resultFlags() []flagSpec {
 		{name: "push", kind: kindBool, text: "push the image under its -t names"},
 		{name: "push-chunk", kind: kindString, arg: "SIZE", text: "upload larger blobs in chunks of this size, e.g. 16m, for proxies that limit requests (default: whole, and in chunks when that fails)"},
 		{name: "push-ignore-immutable-tag-errors", kind: kindBool, text: "push by digest, with a notice, where a tag is there and the registry lets nobody move it"},
+		{name: "sign", kind: kindString, arg: "KEYFILE", text: "sign what is pushed with this private key, as cosign does; the password of an encrypted one is $COSIGN_PASSWORD, or asked for"},
 		{name: "load", kind: kindString, bare: "auto", arg: "TOOL", text: "hand the image to docker load or podman load"},
 		{name: "dry-run", kind: kindBool, text: "say of each step whether it would come from the cache or run, and do neither; --explain=json as JSON"},
 		{name: "quiet", short: "q", kind: kindBool, text: "print only the image id"},

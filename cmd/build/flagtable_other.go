@@ -164,7 +164,7 @@ func noFlags() []flagSpec {
 		{name: "cpp-flag", kind: kindList, does: no, text: "run cpp on the file first"},
 		{name: "cw", kind: kindString, does: no, text: "confidential workloads are not offered"},
 		{name: "decryption-key", kind: kindList, does: no, text: "encrypted images are not offered; decrypt the base first"},
-		{name: "sign-by", kind: kindString, does: no, text: "sign the pushed digest with cosign"},
+		{name: "sign-by", kind: kindString, does: no, text: "sign what is pushed with --sign"},
 	}
 }
 

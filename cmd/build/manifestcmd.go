@@ -47,7 +47,7 @@ func manifestVerbs() map[string]struct {
 		"annotate": {[]string{"arch", "os", "variant", "os-version", "os-features", "annotation", "index"}, (*app).manifestAnnotate},
 		"remove":   {nil, (*app).manifestRemove},
 		"inspect":  {[]string{"verbose", "insecure"}, (*app).manifestInspect},
-		"push":     {[]string{"all", "purge", "rm", "insecure", "push-chunk", "push-ignore-immutable-tag-errors"}, (*app).manifestPush},
+		"push":     {[]string{"all", "purge", "rm", "insecure", "push-chunk", "push-ignore-immutable-tag-errors", "sign"}, (*app).manifestPush},
 		"rm":       {nil, (*app).manifestForget},
 	}
 }
@@ -68,7 +68,7 @@ func manifestFlags() []flagSpec {
 		{name: "rm", kind: kindBool, text: "push: the same as --purge"},
 		{name: "verbose", short: "v", kind: kindBool, does: noop, text: "the JSON has everything"},
 		laterBool("insecure", useHost),
-		pushChunkFlag(), immutableFlag(),
+		pushChunkFlag(), immutableFlag(), signFlag(),
 	}
 }
 
@@ -198,6 +198,13 @@ func (a *app) manifestPush(ctx context.Context, args []string) error {
 		return hint(usagef("gobuild manifest push takes a name and perhaps where to"), "gobuild manifest push NAME [DESTINATION]")
 	}
 	name := args[0]
+	if len(args) == 2 && f.given("sign") {
+		return hint(usagef("--sign signs what is pushed under its own name"), "gobuild tag, then gobuild manifest push without DESTINATION")
+	}
+	key, err := a.signKey(ctx)
+	if err != nil {
+		return err
+	}
 	return a.printDigest(func(b *builder.Builder) (d digest.Digest, err error) {
 		if _, err := b.ManifestIndex(name); err != nil {
 			return "", err
@@ -205,7 +212,7 @@ func (a *app) manifestPush(ctx context.Context, args []string) error {
 		if len(args) == 2 {
 			d, err = b.Copy(ctx, builder.CopyOptions{From: "store://" + name, To: args[1], Progress: a.printer.Event})
 		} else {
-			d, err = b.Push(ctx, name, a.printer.Event)
+			d, err = b.Push(ctx, name, key, a.printer.Event)
 		}
 		if err == nil && (f.is("purge") || f.is("rm")) {
 			_, err = b.Remove(ctx, []string{name})

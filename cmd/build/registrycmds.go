@@ -103,14 +103,18 @@ func pushCommand() command {
 	return command{
 		name: "push", group: "Registries", args: "IMAGE", short: "Push an image of the store to its registry",
 		flags: func() []flagSpec {
-			return []flagSpec{pushChunkFlag(), immutableFlag(), {name: "quiet", short: "q", kind: kindBool, text: "print only the digest"}}
+			return []flagSpec{pushChunkFlag(), immutableFlag(), signFlag(), {name: "quiet", short: "q", kind: kindBool, text: "print only the digest"}}
 		},
 		run: func(a *app, ctx context.Context, args []string) error {
 			if err := oneImage("push", args); err != nil {
 				return err
 			}
+			key, err := a.signKey(ctx)
+			if err != nil {
+				return err
+			}
 			return a.withBuilder(func(b *builder.Builder) error {
-				d, err := b.Push(ctx, args[0], a.printer.Event)
+				d, err := b.Push(ctx, args[0], key, a.printer.Event)
 				if err != nil {
 					return err
 				}

@@ -27,9 +27,16 @@ The exit status is 0 if all images come out with the same digest, else 1.
 
 With --provenance=mode=max the statement has the Dockerfile, build arguments and other options; with mode=min they are
 taken from CONTEXT and the command line, which knows the flags of gobuild build. A context from git is fetched
-at its commit when no CONTEXT is given. Secrets, entitlements, networks and devices are never taken from a statement.`,
+at its commit when no CONTEXT is given. Secrets, entitlements, networks and devices are never taken from a statement.
+
+  gobuild verify --key=cosign.pub example.com/app:1  is it signed with this key? Nothing is built; the status is 5 if not`,
 		flags: verifyFlags,
-		run:   (*app).verify, rights: always(rightsSteps),
+		run:   (*app).verify, rights: func(f flags) rights {
+			if f.str("key") != "" {
+				return rightsOwn
+			}
+			return rightsSteps
+		},
 	}
 }
 
@@ -48,6 +55,7 @@ func verifyFlags() []flagSpec {
 	}
 	return append([]flagSpec{
 		{name: "record", kind: kindString, arg: "BUILD|FILE", text: "the build that made it, as gobuild history names it, or the file of its --metadata-file (default the image's own provenance, else the build that made this digest)"},
+		{name: "key", kind: kindString, arg: "FILE", text: "check the image's signature in its registry with this public key, in place of building it"},
 		{name: "format", kind: kindString, arg: "FORMAT", text: "text (default) or json"},
 		{name: "exit-code-from-step", kind: kindBool, text: "exit with the code of a failed RUN rather than 1"},
 	}, table...)
@@ -63,6 +71,9 @@ func (a *app) verify(ctx context.Context, args []string) (err error) {
 	}
 	if err := checkFormat(f.str("format"), "text", "json"); err != nil {
 		return err
+	}
+	if f.str("key") != "" {
+		return a.verifySignature(ctx, args)
 	}
 	opt := builder.ReproduceOptions{Image: args[0], Platforms: splitLists(f.list("platform"))}
 	if opt.Record, opt.Metadata, err = recordOf(f.str("record")); err != nil {
@@ -97,6 +108,31 @@ func (a *app) verify(ctx context.Context, args []string) (err error) {
 		err = errors.Join(err, &statusError{exitStep})
 	}
 	return err
+}
+
+// verifySignature is verify --key.
+func (a *app) verifySignature(ctx context.Context, args []string) error {
+	if len(args) > 1 || a.flags.given("record") {
+		return usagef("--key checks a signature and builds nothing: no CONTEXT and no --record belong to it")
+	}
+	key, err := a.publicKey()
+	if err != nil {
+		return err
+	}
+	return a.withBuilder(func(b *builder.Builder) error {
+		v, err := b.VerifySignature(ctx, args[0], key)
+		if err != nil {
+			return err
+		}
+		if a.flags.str("format") == "json" {
+			return a.printJSON(v)
+		}
+		var lines []string
+		for _, s := range v.Signatures {
+			lines = append(lines, ui.Line(fmt.Sprintf("%s is signed with this key, as %s", v.Digest, orNone(s.Repository))))
+		}
+		return a.print(lines...)
+	})
 }
 
 // givenArg says that a build argument is on the command line.

@@ -126,6 +126,16 @@ func (r *Registry) Blobs(repo string) []digest.Digest {
 	return slices.Sorted(maps.Keys(r.repos[repo].blobs))
 }
 
+// Blob is the content of a blob of a repository, nil when it is not there.
+func (r *Registry) Blob(repo string, d digest.Digest) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.repos[repo] == nil {
+		return nil
+	}
+	return r.repos[repo].blobs[d]
+}
+
 func (r *Registry) repo(name string) *repository {
 	if r.repos[name] == nil {
 		r.repos[name] = &repository{blobs: map[digest.Digest][]byte{}, manifests: map[digest.Digest]manifest{}, tags: map[string]digest.Digest{}}
