@@ -199,7 +199,10 @@ func (bd *build) writeMount(ctx context.Context, rec mountRecord, root *rootfs.R
 	})
 	var packed layer.Packed
 	group.Go(func() (err error) {
-		packed, err = layer.Recompress(ctx, out, r, layer.PackOptions{Compression: layer.Zstd})
+		err = guard(func() (err error) {
+			packed, err = layer.Recompress(ctx, out, r, layer.PackOptions{Compression: layer.Zstd})
+			return err
+		})
 		return errors.Join(err, r.CloseWithError(err))
 	})
 	if err := group.Wait(); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/rescue"
 	"gobuild/internal/retried"
 )
 
@@ -85,9 +86,10 @@ func (r *Runner) Prepare(network string) {
 	if r.closed {
 		return
 	}
-	r.work.Go(func() {
+	r.background(func() error {
 		r.expect(network)
 		r.refill()
+		return nil
 	})
 }
 
@@ -349,7 +351,7 @@ func (f *childReply) result() Result {
 func (r *Runner) cancelWith(ctx context.Context, p *process) (stop func()) {
 	over := make(chan struct{})
 	gone := make(chan struct{})
-	go func() {
+	go func() { // it sends signals, and waits
 		defer close(gone)
 		select {
 		case <-over:
@@ -374,16 +376,21 @@ func (r *Runner) cancelWith(ctx context.Context, p *process) (stop func()) {
 
 // after waits for what is left of a child, in the background: the end of its namespaces takes as long as the start of the next step.
 func (r *Runner) after(p *process) {
-	r.work.Go(func() {
+	r.background(func() error {
 		p.dismiss()
-		r.report(p.group.destroy())
+		return p.group.destroy()
 	})
 }
 
 func (r *Runner) tidy(g *group) {
 	if g != nil {
-		r.work.Go(func() { r.report(g.destroy()) })
+		r.background(g.destroy)
 	}
+}
+
+// background is work that Close waits for, and whose error is told.
+func (r *Runner) background(work func() error) {
+	r.work.Go(func() { r.report(rescue.Do(work)) })
 }
 
 func (r *Runner) report(err error) {

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gobuild/internal/ownthread"
+	"gobuild/internal/rescue"
 )
 
 // process is a child as its Runner sees it, from its start to its end.
@@ -65,9 +66,11 @@ func spawn(exe *os.File, req *spawnRequest) (*process, error) {
 		return nil, err
 	}
 	go func() {
+		defer close(p.ended)
 		<-p.over
-		req.net.release(req.ended)
-		close(p.ended)
+		if err := rescue.Do(func() error { req.net.release(req.ended); return nil }); err != nil {
+			req.ended(err)
+		}
 	}()
 	err = req.net.attach(p.pid)
 	p.attached <- err == nil

@@ -4,6 +4,8 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"gobuild/internal/rescue"
 )
 
 // spool is a writer that never waits for the one behind it: a terminal that is
@@ -91,7 +93,10 @@ func (s *spool) drain() {
 		}
 		s.writing = true
 		s.mu.Unlock()
-		_, err := s.w.Write(buf)
+		err := rescue.Do(func() error {
+			_, err := s.w.Write(buf)
+			return err
+		})
 		s.mu.Lock()
 		s.writing = false
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"gobuild/builder"
+	"gobuild/internal/rescue"
 	"gobuild/registry"
 )
 
@@ -138,7 +139,7 @@ func (a *app) whileAsking(ctx context.Context, terminal *os.File, ask func() err
 		return environmentf("read the terminal's state: %w", err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- ask() }() // ends with the process if nobody types
+	go func() { done <- rescue.Do(ask) }() // ends with the process if nobody types
 	select {
 	case err := <-done:
 		return err

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/rescue"
 )
 
 // stuckGrace is how long a command that was told to end waits for whoever reads its output, once.
@@ -52,8 +54,12 @@ func (e *endable) Write(p []byte) (int, error) {
 	}
 	done := make(chan result, 1)
 	go func() { // ends with the write, or with the process
-		n, err := e.w.Write(p)
-		done <- result{n, err}
+		var r result
+		r.err = rescue.Do(func() (err error) {
+			r.n, err = e.w.Write(p)
+			return err
+		})
+		done <- r
 	}()
 	select {
 	case r := <-done:

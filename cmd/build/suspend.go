@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gobuild/builder"
+	"gobuild/internal/rescue"
 	"gobuild/ui"
 )
 
@@ -24,7 +25,7 @@ func suspendable(b *builder.Builder, printer *ui.Printer) (end func()) {
 		defer close(done)
 		for range signals {
 			resume := printer.Pause() // the terminal is the shell's meanwhile
-			err := b.Suspend(stopSelf)
+			err := rescue.Do(func() error { return b.Suspend(stopSelf) })
 			resume()
 			if err != nil {
 				printer.Notice(err.Error())

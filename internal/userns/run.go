@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/rescue"
 )
 
 // Mark is the variable of the environment by which the second process knows what it is.
@@ -206,7 +208,7 @@ func find(name string, dirs []string) string {
 func (m *mapping) apply(pid int) error {
 	var both errgroup.Group
 	for _, line := range [][]string{m.uidmap, m.gidmap} {
-		both.Go(func() error { return mapIDs(line, pid) })
+		both.Go(func() error { return rescue.Do(func() error { return mapIDs(line, pid) }) })
 	}
 	return both.Wait()
 }
