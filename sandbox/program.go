@@ -43,16 +43,20 @@ func openProgram() (*os.File, error) {
 	return f, inContext("make init", err)
 }
 
-// programImage puts the program's bytes into an ELF file with one segment.
+// programImage is the ELF file of the program.
 func programImage() ([]byte, error) {
-	text := unsafe.Slice((*byte)(programText()), maxProgram)
+	return programFile(unsafe.Slice((*byte)(programText()), maxProgram), programMachine)
+}
+
+// programFile puts what comes before the program's end into an ELF file with one segment.
+func programFile(text []byte, machine elf.Machine) ([]byte, error) {
 	end := bytes.Index(text, []byte(programEnd))
 	if end < 0 {
 		return nil, errors.New("the end of the init's program is not where it should be")
 	}
 	const headers = 64 + 2*56 // sizes of Header64 and two Prog64
 	h := elf.Header64{
-		Type: uint16(elf.ET_EXEC), Machine: uint16(programMachine), Version: uint32(elf.EV_CURRENT), Entry: programBase + headers,
+		Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT), Entry: programBase + headers,
 		Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 2, Shentsize: 64,
 	}
 	copy(h.Ident[:], elf.ELFMAG)
