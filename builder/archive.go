@@ -33,7 +33,7 @@ func (bd *build) unpackContext(ctx context.Context) error {
 	case bd.opt.ContextTar != nil:
 		return bd.contextFromTar(ctx, bd.opt.ContextTar, "the archive on standard input", CategoryUsage)
 	case bd.opt.ContextURL == "":
-		return nil
+		return bd.narrowFolder()
 	}
 	if address, ok := gitAddress(bd.opt.ContextURL); ok {
 		return bd.contextFromGit(ctx, address)
@@ -95,7 +95,7 @@ func (bd *build) contextFromGit(ctx context.Context, address string) error {
 		return err
 	}
 	defer root.Close()
-	return bd.takeDockerfile(root, repo.Remote)
+	return bd.takeContext(root, repo.Remote)
 }
 
 func (bd *build) contextFromURL(ctx context.Context, url string) error {
@@ -124,6 +124,9 @@ func (bd *build) contextFromURL(ctx context.Context, url string) error {
 
 // contextFromText is a URL that is a single file: the Dockerfile, unless that comes from elsewhere.
 func (bd *build) contextFromText(f *os.File, rec httpRecord) error {
+	if bd.opt.ContextSubPath != "" {
+		return usage{fmt.Errorf("--context-sub-path=%s: the build context %s is one file", bd.opt.ContextSubPath, rec.URL)}
+	}
 	_, dir, err := bd.contextFolder()
 	if err != nil {
 		return err
@@ -175,7 +178,7 @@ func (bd *build) contextFromTar(ctx context.Context, r io.Reader, what string, f
 	case err != nil:
 		return classify(fmt.Errorf("build context: unpack %s: %w", what, err), CategoryEnvironment)
 	}
-	return bd.takeDockerfile(root, what)
+	return bd.takeContext(root, what)
 }
 
 // takeDockerfile reads the Dockerfile of an unpacked context, unless it comes from elsewhere.

@@ -21,6 +21,7 @@ type Options struct {
 	Context            string            // directory; "" with one of the next two
 	ContextTar         io.Reader         // an archive, plain or compressed, that is the context
 	ContextURL         string            // a git repository; or http(s): an archive that is the context, or else the Dockerfile itself
+	ContextSubPath     string            // the folder of the context that is the context instead; "" is all of it
 	Dockerfile         string            // path, inside an archive if the context is one; "" means Dockerfile, dockerfile or Containerfile in the context
 	DockerfileText     []byte            // when not nil, used in place of reading Dockerfile (its name is Dockerfile or "Dockerfile")
 	DockerfileBeside   string            // where DockerfileText would lie on this machine, for its ignore file; "" nowhere

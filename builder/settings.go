@@ -31,6 +31,7 @@ func settings() []setting {
 func imageSettings() []setting {
 	return []setting{
 		word("target", func(o *Options) *string { return &o.Target }),
+		word("context-sub-path", func(o *Options) *string { return &o.ContextSubPath }),
 		words("platform", func(o *Options) *[]string { return &o.Platforms }),
 		mapped("build-arg", func(o *Options) *map[string]string { return &o.BuildArgs }),
 		mapped("label", func(o *Options) *map[string]string { return &o.Labels }),

@@ -110,6 +110,7 @@ func whatFlags() []flagSpec {
 	return []flagSpec{
 		{name: "file", short: "f", kind: kindString, arg: "FILE", text: "Dockerfile; - reads it from standard input (default Dockerfile in the context)"},
 		{name: "ignorefile", kind: kindString, arg: "FILE", text: "ignore file in place of .dockerignore"},
+		{name: "context-sub-path", kind: kindString, arg: "DIR", text: "a folder of the context that is the context instead, also of a repository or an archive"},
 		{name: "target", kind: kindString, arg: "STAGE", text: "stage to build, by name or number (default the last)"},
 		{name: "build-arg", kind: kindList, arg: "NAME[=VALUE]", text: "value of an ARG; without = it is taken from the environment"},
 		{name: "build-arg-file", kind: kindList, arg: "FILE", text: "file of NAME=VALUE lines, each as a --build-arg"},

@@ -176,7 +176,6 @@ func kanikoFlags() []flagSpec {
 	return []flagSpec{
 		laterString("dockerfile", "use -f FILE"),
 		laterString("context", "give the context directory as the argument"),
-		laterString("context-sub-path", "give the directory itself as the context"),
 		{name: "destination", short: "d", kind: kindList, does: later, text: "use -t NAME --push"},
 		laterString("tar-path", "use -o type=docker,dest=FILE"),
 		laterString("oci-layout-path", "use -o type=oci,tar=false,dest=DIR"),

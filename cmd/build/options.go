@@ -21,14 +21,16 @@ import (
 // before a build starts.
 func (a *app) buildOptions(f flags) (builder.Options, error) {
 	opt := builder.Options{
-		Target:        f.str("target"),
-		NoCache:       f.is("no-cache") || f.str("layers") == "false",
-		NoCacheFilter: splitLists(f.list("no-cache-filter")),
-		Cutoff:        f.is("cutoff"),
-		IgnoreSyntax:  f.is("ignore-syntax"),
-		Explain:       explained(f),
-		Arguments:     maskArguments(a.args),
-		Progress:      a.printer.Event,
+		Target: f.str("target"),
+
+		ContextSubPath: f.str("context-sub-path"),
+		NoCache:        f.is("no-cache") || f.str("layers") == "false",
+		NoCacheFilter:  splitLists(f.list("no-cache-filter")),
+		Cutoff:         f.is("cutoff"),
+		IgnoreSyntax:   f.is("ignore-syntax"),
+		Explain:        explained(f),
+		Arguments:      maskArguments(a.args),
+		Progress:       a.printer.Event,
 	}
 	fill := []func(*builder.Options, flags) error{
 		a.fillArgs, a.fillLabels, a.fillForm, a.fillContexts, a.fillPlatform, a.fillPull, a.fillEpoch, a.fillFiles,
