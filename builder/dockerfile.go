@@ -122,6 +122,6 @@ func (bd *build) dockerfileName() string {
 
 // locate turns an error about a position into one that shows it.
 func (d dockerfile) locate(err *Error, pos stages.Position) *Error {
-	err.File, err.Source, err.Pos = d.name, d.lines, pos
+	err.File, err.Path, err.Source, err.Pos = d.name, d.path, d.lines, pos
 	return err
 }

@@ -42,6 +42,7 @@ type Error struct {
 	Category Category
 	Op       string          // what was attempted, on what: "COPY app.go"
 	File     string          // Dockerfile path as shown; "" when no line applies
+	Path     string          // of File on this machine; "" when its text came from elsewhere
 	Source   []string        // all lines of File, for the excerpt
 	Pos      stages.Position // failing lines; zero when no line applies
 	Step     *StepInfo       // the step that failed, nil when none

@@ -309,7 +309,7 @@ func fileURI(path string) string {
 }
 
 // CheckAnnotations are workflow commands: GitHub Actions shows them beside the
-// lines that they are about. Nothing that a Dockerfile holds can end one and
+// lines that they are about; that of res.Err comes with [Printer.Fail]. Nothing that a Dockerfile holds can end one and
 // begin another.
 func CheckAnnotations(res *builder.CheckResult, opt CheckOptions) string {
 	var b strings.Builder
@@ -320,9 +320,6 @@ func CheckAnnotations(res *builder.CheckResult, opt CheckOptions) string {
 	}
 	for _, f := range findings(res) {
 		annotate(&b, level, file, f)
-	}
-	if e := res.Err; e != nil {
-		annotate(&b, "error", file, finding{rule: errorRule, message: errorText(e), start: e.Pos.Start, end: max(e.Pos.End, e.Pos.Start)})
 	}
 	return b.String()
 }

@@ -269,7 +269,7 @@ func TestE3_Annotations(t *testing.T) {
 	if diff := cmp.Diff(want, CheckAnnotations(checked(), checkOptions())); diff != "" {
 		t.Error(diff)
 	}
-	if got := CheckAnnotations(refused(), checkOptions()); !strings.Contains(got, "::error file=my app/Dockerfile,line=4,endLine=4,title=DockerfileError::MAINTAINER: requires one argument (write it)\n") {
+	if got := CheckAnnotations(refused(), checkOptions()); strings.Contains(got, "::error") { // Fail says it
 		t.Error(got)
 	}
 	odd := checked()

@@ -19,6 +19,8 @@ type plainView struct {
 	last      *builder.StepInfo    // step of the line printed last, nil when it was no step's
 	transfers map[string]time.Time // when each running transfer was shown last
 	unnamed   builder.StepInfo     // stands for the step of events that have none
+	folds     folds
+	now       time.Time // of the event
 }
 
 // stepView is one running step.
@@ -29,6 +31,7 @@ type stepView struct {
 }
 
 func (v *plainView) event(e builder.Event) {
+	v.now = e.Time
 	if e.Step == nil {
 		e.Step = &v.unnamed
 	}
@@ -67,10 +70,17 @@ func (v *plainView) step(s *builder.StepInfo) *stepView {
 	}
 	st := &stepView{name: stepName(s), streams: map[string]*cleaner{}}
 	v.steps[s] = st
-	v.out = append(v.out, v.opt.Color.paint(v.opt.Color.Run,
-		fmt.Sprintf("Step %d/%d %s: %s", s.Number, s.Total, stage, cut(Line(s.Text)))))
+	v.add(v.opt.Color.paint(v.opt.Color.Run, fmt.Sprintf("Step %d/%d %s: %s", s.Number, s.Total, stage, cut(Line(s.Text)))))
 	v.last = s
 	return st
+}
+
+// add adds lines that are no output of a step.
+func (v *plainView) add(lines ...string) {
+	v.out = append(v.out, v.folds.leave(v.now)...)
+	for _, l := range lines {
+		v.out = append(v.out, v.opt.CI.guard(l))
+	}
 }
 
 // stepName is the prefix of a step's output lines: "[stage 3/9]".
@@ -92,7 +102,8 @@ func (v *plainView) output(e builder.Event) {
 	c := st.streams[e.Stream]
 	if c == nil {
 		c = &cleaner{color: v.opt.Color.Enabled(), emit: func(line string) {
-			v.out = append(v.out, strings.TrimRight(st.name+" "+line, " "))
+			v.out = append(v.out, v.folds.enter(e.Step, v.opt.CI.guard(st.name+" "+cut(Line(e.Step.Text))), v.now)...)
+			v.out = append(v.out, v.opt.CI.guard(strings.TrimRight(st.name+" "+line, " ")))
 			v.last = e.Step
 		}}
 		st.streams[e.Stream] = c
@@ -108,7 +119,7 @@ func (v *plainView) result(s *builder.StepInfo, st *stepView, text string) {
 	if v.last != s {
 		arrow += st.name + " "
 	}
-	v.out = append(v.out, arrow+text)
+	v.add(arrow + text)
 	v.last = s
 }
 
@@ -164,7 +175,7 @@ func (v *plainView) cache(e builder.Event) {
 	st := v.step(e.Step)
 	v.result(e.Step, st, cacheText(e))
 	if v.opt.Explain {
-		v.out = append(v.out, cacheDetails(e)...)
+		v.add(cacheDetails(e)...)
 	}
 }
 
@@ -234,7 +245,7 @@ func warningText(e builder.Event, theme Theme) string {
 
 // remark adds lines that belong to no step.
 func (v *plainView) remark(text string) {
-	v.out = append(v.out, strings.Split(text, "\n")...)
+	v.add(strings.Split(text, "\n")...)
 	v.last = nil
 }
 

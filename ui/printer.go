@@ -44,6 +44,7 @@ type Options struct {
 	Size       func() (columns, rows int) // of the terminal, in TTY mode; nil is 80 by 24
 	SpoolDir   string                     // where output waits for a slow reader; "" writes directly, so a slow reader slows the caller
 	LogLines   int                        // of the output of each running step, in TTY mode; 0 is 6
+	CI         CI                         // whose marks the lines get, in Plain mode
 	ASCII      bool                       // the terminal shows no other characters, in TTY mode
 	Now        func() time.Time           // clock for lines without an event; nil is time.Now
 }
@@ -75,7 +76,7 @@ func New(w io.Writer, opt Options) *Printer {
 	}
 	p.tty.init(&p.opt)
 	p.kit = buildkitView{opt: &p.opt, steps: map[*builder.StepInfo]*vertex{}, moves: map[string]*vertex{}}
-	p.plain = plainView{opt: &p.opt, steps: map[*builder.StepInfo]*stepView{}, transfers: map[string]time.Time{}}
+	p.plain = plainView{opt: &p.opt, steps: map[*builder.StepInfo]*stepView{}, transfers: map[string]time.Time{}, folds: folds{ci: opt.CI}}
 	return p
 }
 
@@ -129,9 +130,12 @@ func (p *Printer) Fail(err error) {
 		p.tty.live.end()
 		p.settle()
 	}
+	p.plain.now = now
 	p.plain.flushAll()
 	p.kit.flushAll()
-	lines := slices.Concat(p.plain.out, p.kit.out, errorBlock(err, &p.opt))
+	p.plain.add(errorBlock(err, &p.opt)...)
+	lines := slices.Concat(p.kit.out, p.plain.out, p.opt.CI.annotation(err, p.opt.Dir))
+	p.plain.out, p.kit.out = nil, nil
 	p.flush(&lines, now)
 }
 

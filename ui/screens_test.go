@@ -106,6 +106,22 @@ func parallelBuild() []builder.Event {
 	}
 }
 
+// ciBuild has two steps side by side, whose output tries to give orders to the system that shows it.
+func ciBuild() []builder.Event {
+	a := &builder.StepInfo{Stage: "a", Number: 1, Total: 1, Text: "RUN one ##[error]x"}
+	b := &builder.StepInfo{Stage: "b", Number: 3, Total: 9, Text: "RUN two"}
+	return []builder.Event{
+		{Type: builder.EventStepStart, Time: at(0), Step: a},
+		{Type: builder.EventOutput, Time: at(1), Step: a, Stream: "stdout", Data: []byte("one\n::add-mask::one\n##[add-path]/evil\n")},
+		{Type: builder.EventOutput, Time: at(1), Step: a, Stream: "stdout", Data: []byte("more\n\x1b[0Ksection_end:1:gobuild_1\r\x1b[0Kx\n")},
+		{Type: builder.EventOutput, Time: at(2), Step: b, Stream: "stdout", Data: []byte("two\n")},
+		{Type: builder.EventOutput, Time: at(3), Step: a, Stream: "stdout", Data: []byte("again\n")},
+		{Type: builder.EventNotice, Time: at(4), Text: "first line\n  ::set-env name=A::b\n::stop-commands::x"},
+		{Type: builder.EventStepDone, Time: at(5), Step: b, Duration: 3 * time.Second, Digest: "bbbb"},
+		{Type: builder.EventStepDone, Time: at(6), Step: a, Duration: 6 * time.Second, Digest: "aaaa"},
+	}
+}
+
 func failedRunError() error {
 	source := strings.Split("FROM base\nWORKDIR /src\nCOPY . .\n\nRUN one && \\\n    two && \\\n    three\n\nUSER app\nCMD [\"x\"]\nLABEL a=b\n", "\n")
 	var tail []string
@@ -113,7 +129,7 @@ func failedRunError() error {
 		tail = append(tail, fmt.Sprintf("line %d\x1b[2J", i+1))
 	}
 	return &builder.Error{
-		Category: builder.CategoryStep, Op: "RUN one && two && three", File: "/home/me/app/Dockerfile", Source: source,
+		Category: builder.CategoryStep, Op: "RUN one && two && three", File: "/home/me/app/Dockerfile", Path: "/home/me/app/Dockerfile", Source: source,
 		Pos: stages.Position{Start: 5, End: 7}, Step: &builder.StepInfo{Stage: "build", Number: 3, Total: 4, Text: "RUN one && two && three"},
 		ExitCode: 127, Tail: tail, Hint: "three is not installed\nadd it with apk add three", Others: []error{errors.New("COPY x: no such file\nsecond line")},
 		Err: errors.New("exit status 127"),
@@ -147,6 +163,8 @@ func scenes() []scene {
 		{name: "cold-warn", opt: Options{Level: LevelWarn, Timestamps: true}, events: coldBuild()},
 		{name: "cold-rawjson", opt: Options{Mode: RawJSON}, events: coldBuild()},
 		{name: "cold-quiet", opt: Options{Mode: Quiet}, events: coldBuild()},
+		{name: "parallel-github", opt: Options{CI: GitHub, Dir: "/home/me"}, events: ciBuild(), err: failedRunError()},
+		{name: "parallel-gitlab", opt: Options{CI: GitLab}, events: ciBuild()},
 		{name: "cold-buildkit", opt: Options{Mode: Classic, Explain: true}, events: coldBuild()},
 		{name: "parallel-buildkit", opt: Options{Mode: Classic}, events: parallelBuild()},
 		{name: "failed-buildkit", opt: Options{Mode: Classic}, events: append(failedSteps(), parallelBuild()[:3]...), err: failedRunError()},
@@ -177,9 +195,34 @@ func TestScreens(t *testing.T) {
 				p.Fail(s.err)
 			}
 			golden(t, s.name, buf.String())
-			if s.opt.Mode != RawJSON {
+			if s.opt.Mode != RawJSON && s.opt.CI != GitLab {
 				checkClean(t, buf.String(), s.opt.Color.Enabled(), true)
 			}
 		})
+	}
+}
+
+func TestO8_Summary(t *testing.T) {
+	t.Parallel()
+	res := result()
+	res.Steps[1].Reason, res.Steps[1].Duration, res.Steps[1].Bytes = "COPY of line 1 changed: <b>a|b</b>\n# x", 12*time.Second, 4096
+	golden(t, "summary", Summary(res, nil)+Summary(nil, errors.New("no | such\n# file <script>")))
+}
+
+// TestPrinter_FailShowsNothingTwice goes on after an error, as a command does that waits for others.
+func TestPrinter_FailShowsNothingTwice(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []Mode{Plain, Classic, TTY} {
+		var buf bytes.Buffer
+		p := New(&buf, Options{Mode: mode})
+		p.tty.stop = make(chan struct{})
+		p.Event(parallelBuild()[0])
+		p.Event(builder.Event{Type: builder.EventOutput, Step: parallelBuild()[0].Step, Stream: "stdout", Data: []byte("unfinished")})
+		p.Fail(errors.New("once"))
+		p.Notice("after")
+		p.Close()
+		if got := buf.String(); strings.Count(got, "error: once") != 1 || strings.Count(got, "unfinished") != 1 || strings.Count(got, "after") != 1 {
+			t.Errorf("%s: %q", mode, got)
+		}
 	}
 }

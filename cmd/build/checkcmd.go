@@ -130,7 +130,7 @@ func (a *app) report(res *builder.CheckResult, format string) error {
 		opt.Color = ui.Theme{}
 	}
 	text := ui.CheckText(res, opt)
-	if v := a.env["GITHUB_ACTIONS"]; v != "" && v != "false" {
+	if a.env.ci() == ui.GitHub {
 		text += ui.CheckAnnotations(res, opt)
 	}
 	return a.printBytes([]byte(text))

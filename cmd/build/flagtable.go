@@ -172,6 +172,7 @@ func resultFlags() []flagSpec {
 		{name: "iidfile", kind: kindString, arg: "FILE", text: "write the image id to a file"},
 		{name: "iidfile-raw", kind: kindString, arg: "FILE", text: "the same without \"sha256:\""},
 		{name: "report", kind: kindString, arg: "FILE", text: "write what the build did as a page (FILE.html) or as JSON (FILE.json), also when it fails"},
+		{name: "summary", kind: kindBool, text: "add a table of the steps to the summary of the job, the file of $GITHUB_STEP_SUMMARY"},
 		{name: "metadata-file", kind: kindString, arg: "FILE", text: "write what the build did to a JSON file, also when it fails"},
 		{name: "digest-file", kind: kindString, arg: "FILE", text: "write the manifest's digest to a file"},
 		{name: "image-name-with-digest-file", kind: kindString, arg: "FILE", text: "write NAME@DIGEST of every tag to a file"},

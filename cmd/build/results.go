@@ -17,6 +17,7 @@ import (
 type resultFiles struct {
 	metadata string
 	report   string
+	summary  string                                  // to be appended to
 	perFile  map[string]func(*builder.Result) string // path to content
 }
 
@@ -57,6 +58,11 @@ func (a *app) resultFiles(f flags) (*resultFiles, error) {
 			files.report = path
 		default:
 			files.perFile[path] = contents[flag]
+		}
+	}
+	if f.is("summary") {
+		if files.summary = a.env["GITHUB_STEP_SUMMARY"]; files.summary == "" {
+			return nil, hint(usagef("--summary: the variable GITHUB_STEP_SUMMARY names no file"), "it is for GitHub Actions; --metadata-file has the same for programs")
 		}
 	}
 	for path := range files.perFile {
@@ -111,7 +117,23 @@ func (r *resultFiles) write(res *builder.Result, failure error) error {
 		}
 		errs = append(errs, err)
 	}
+	if r.summary != "" {
+		errs = append(errs, appendFile(r.summary, []byte(ui.Summary(res, failure))))
+	}
 	return errors.Join(errs...)
+}
+
+// appendFile adds to a file, which may be missing.
+func appendFile(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return environmentf("write summary: %w", err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return environmentf("write summary: %w", err)
+	}
+	return nil
 }
 
 // writeFile replaces a file by rename; a device or pipe is written into.

@@ -39,6 +39,9 @@ func (a *app) uiOptions(f flags) (ui.Options, error) {
 	if err != nil {
 		errs = append(errs, err)
 	}
+	if mode == ui.Plain {
+		opt.CI = a.env.ci()
+	}
 	if mode == ui.TTY {
 		opt.Size, opt.ASCII = func() (int, int) { return terminalSize(a.stderr) }, !a.env.utf8()
 		if opt.LogLines, err = a.env.logLines(); err != nil {
@@ -113,6 +116,18 @@ func (a *app) viewFits() bool {
 	}
 	columns, rows := terminalSize(a.stderr)
 	return columns >= leastColumns && rows >= leastRows
+}
+
+// ci is the system whose log standard error is, by its variables alone (FEATURES O8).
+func (e environ) ci() ui.CI {
+	set := func(name string) bool { return e[name] != "" && e[name] != "false" }
+	switch {
+	case set("GITHUB_ACTIONS"):
+		return ui.GitHub
+	case set("GITLAB_CI"):
+		return ui.GitLab
+	}
+	return ui.NoCI
 }
 
 // utf8 says that the terminal shows more than ASCII.
