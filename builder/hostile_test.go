@@ -446,3 +446,30 @@ func TestHostileH20H14_ProcessesBehindTheContext(t *testing.T) {
 		})
 	}
 }
+
+// An output goes into a folder that a former one has filled with links out: none of them is followed.
+func TestHostileH81_OutputsOverLinksOfAFormerOne(t *testing.T) {
+	t.Parallel()
+	c := canary(t)
+	out := filepath.Join(t.TempDir(), "out")
+	for _, name := range []string{"etc", "open", "deep/etc"} {
+		must(t, os.RemoveAll(out))
+		p := newShellProject(t, fmt.Sprintf("FROM base AS made\nRUN mkdir -p /x/deep && ln -s %[1]s/etc /x/etc && ln -s %[1]s/open /x/open && ln -s ../../../../../../../../..%[1]s/etc /x/deep/etc\nFROM scratch\nCOPY --from=made /x /\n", c.Dir), nil)
+		p.opt.Outputs = []Output{{Type: "local", Dest: out}}
+		_, err := p.build()
+		must(t, err)
+		target := "/x/" + name
+		if strings.HasSuffix(name, "etc") {
+			target += "/shadow"
+		}
+		p.write("Dockerfile", shellBase+fmt.Sprintf("FROM base AS made\nRUN mkdir -p $(dirname %[1]s) && echo evil > %[1]s && chmod 4777 %[1]s\nFROM scratch\nCOPY --from=made /x /\n", target))
+		_, err = p.build()
+		var e *Error
+		if err != nil && (!errors.As(err, &e) || e.Category != CategoryUsage) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if st, statErr := os.Lstat(filepath.Join(out, "open")); err == nil && (statErr != nil || !st.Mode().IsRegular() || st.Size() != 5) {
+			t.Errorf("%s: %v, %v", name, st, statErr)
+		}
+	}
+}

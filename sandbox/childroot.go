@@ -335,8 +335,11 @@ func (c *child) dropRoot() error {
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(err, unix.EINVAL) || !c.userNS {
+	if !errors.Is(err, unix.EINVAL) {
 		return setupError("unmount root", "", err)
+	}
+	if !c.userNS {
+		return nil // a step that may mount has done it already
 	}
 	tmp, err := newMount("tmpfs", attrPseudo)
 	if err := attachNewAt(tmp, err, "/proc"); err != nil {
@@ -404,8 +407,8 @@ func (r *stepRoot) removeStub(s *stub) error {
 		flags = unix.AT_REMOVEDIR
 	}
 	if err := unix.Unlinkat(fd, name, flags); err != nil {
-		if errors.Is(err, unix.ENOTEMPTY) {
-			return nil
+		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.EBUSY) {
+			return nil // the step has filled it or, having the right to mount, made all read-only or put the root elsewhere
 		}
 		return err
 	}

@@ -13,16 +13,20 @@ import (
 // settle ends all writing to the root. The step's processes are dead, but a descriptor outlives them where it was sent through a socket
 // that others can reach, in a cache mount that steps share for example: through one of a directory a layer would change after it has
 // been recorded. So the mount becomes read-only for whoever has it, and is refused for that while a file is open for writing. What
-// is still to be removed goes by a mount of our own.
+// is still to be removed goes by a mount of our own. A step that may mount can have taken its root out of the namespace, where the kernel
+// refuses all of that (EINVAL): such a step is not kept from changing its layer later.
 func (r *stepRoot) settle() error {
 	if len(r.stubs) > 0 {
-		if err := r.takeOwnMount(); err != nil {
+		if err := r.takeOwnMount(); err != nil && !errors.Is(err, unix.EINVAL) {
 			return setupError("clone root", "", err)
 		}
 	}
 	deadline := time.Now().Add(maxSettle)
 	for {
 		err := setMountAttr(r.mount, 0, unix.MOUNT_ATTR_RDONLY, 0)
+		if errors.Is(err, unix.EINVAL) {
+			return nil
+		}
 		if !errors.Is(err, unix.EBUSY) {
 			return inContext("make root read-only", err)
 		}

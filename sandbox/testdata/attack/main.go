@@ -45,6 +45,10 @@ func main() {
 		send(os.Args[2], os.Args[3])
 	case "take":
 		take(os.Args[2], os.Args[3])
+	case "overlay":
+		overlay()
+	case "init":
+		initLimits()
 	case "loop":
 		sendInLoop()
 	case "ambush":
