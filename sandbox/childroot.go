@@ -355,7 +355,7 @@ func (c *child) dropRoot() error {
 // points that were made for the step are removed, and the overlay ends, so that its upper directory is at rest when the parent hears
 // of the result.
 func (c *child) leaveRoot() error {
-	if err := c.root.settle(); err != nil {
+	if err := c.endWriting(); err != nil {
 		return err
 	}
 	if err := c.dropRoot(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -14,9 +15,10 @@ import (
 func TestHostileH66R02_ARootThatIsSentToAnotherStep(t *testing.T) {
 	t.Parallel()
 	f := attacked(t, Config{})
-	for _, what := range []string{"reading", "writing"} {
-		t.Run(what, func(t *testing.T) {
+	for _, name := range []string{"reading", "writing", "writing by an insecure step"} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			what, _, insecure := strings.Cut(name, " ")
 			shared := newDir(t, f.dir)
 			cache := Mount{Type: MountBind, Source: shared, Target: "/c"}
 			taker, sender := f.spec(t, ""), f.spec(t, "")
@@ -30,8 +32,9 @@ func TestHostileH66R02_ARootThatIsSentToAnotherStep(t *testing.T) {
 					t.Errorf("%+v, %v", res, err)
 				}
 			})
+			sender.Insecure = insecure
 			res, err := f.Run(t.Context(), sender)
-			if what == "writing" && !errors.Is(err, ErrOpenFiles) || what == "reading" && (err != nil || res.ExitCode != 0 || said.String() != "done\n") {
+			if name == "writing" && !errors.Is(err, ErrOpenFiles) || name != "writing" && (err != nil || res.ExitCode != 0 || said.String() != "done\n") {
 				t.Errorf("%+v, %v, %s", res, err, said.String())
 			}
 			before, err := os.Lstat(sender.Upper)
@@ -39,7 +42,7 @@ func TestHostileH66R02_ARootThatIsSentToAnotherStep(t *testing.T) {
 			mustMkdir(t, filepath.Join(shared, "over"))
 			all.Wait()
 			if what == "writing" {
-				return // the step has failed, and nobody is to use what it leaves
+				return // the step has failed, and nobody is to use what it leaves; or it could do to its layer what it liked
 			}
 			if got, want := out.String(), "bin etc mine root tmp \ndone\n"; got != want {
 				t.Errorf("%q, want %q", got, want)

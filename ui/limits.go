@@ -31,6 +31,9 @@ const (
 	// maxSpool bounds the bytes in memory that wait for a slow terminal; more wait in a file.
 	maxSpool = 1 << 20
 
+	// maxSpoolFile bounds that file: a step that prints without end must not fill a disk while a terminal is stopped.
+	maxSpoolFile = 1 << 30
+
 	// maxHeld bounds the bytes in memory that a running step has printed, which are shown in full if it fails; more are in a file.
 	maxHeld = 64 << 10
 

@@ -12,7 +12,7 @@ import (
 // stopped, or a slow pipe, must not slow the build (FEATURES O5). What the other
 // end does not take is kept in memory up to maxSpool, then in a file that has no
 // name, so that nothing is lost and nothing is left behind. When that file cannot
-// be had or written, Write waits after all.
+// be had or written, or has maxSpoolFile, Write waits after all.
 type spool struct {
 	w   io.Writer
 	dir string
@@ -63,6 +63,9 @@ func (s *spool) Write(p []byte) (int, error) {
 
 // spill appends p to the file, and says whether it is there.
 func (s *spool) spill(p []byte) bool {
+	if s.end+int64(len(p)) > maxSpoolFile {
+		return false
+	}
 	if s.file == nil {
 		f, err := unnamedFile(s.dir)
 		if err != nil {

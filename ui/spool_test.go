@@ -3,6 +3,7 @@ package ui
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,6 +101,21 @@ func TestO5_WithoutAFileTheSpoolWaits(t *testing.T) {
 	s.Close()
 	if g.buf.Len() != total {
 		t.Errorf("%d of %d bytes arrived", g.buf.Len(), total)
+	}
+}
+
+// hostile: H76
+func TestO5_TheFileOfASpoolIsBounded(t *testing.T) {
+	s := newSpool(io.Discard, t.TempDir())
+	s.read, s.end = maxSpoolFile-10, maxSpoolFile-10 // as if it had that much, and all of it were written
+	if s.spill([]byte("eleven more")) || s.file != nil {
+		t.Error("more than the bound is in the file")
+	}
+	if !s.spill([]byte("ten bytes!")) || s.end != maxSpoolFile {
+		t.Errorf("the file does not take what fits: it ends at %d", s.end)
+	}
+	if err := s.file.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
