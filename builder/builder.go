@@ -45,6 +45,8 @@ type Config struct {
 	CDIDirs            []string                              // where vendors describe devices; nil: /etc/cdi and /var/run/cdi
 	Path               []string                              // where programs are looked for that RUN's networks may need
 	OwnFiles           bool                                  // files that are written for the user are the user's, not those of the image's users
+	RecordOwners       bool                                  // the namespace has one id: owners of files are recorded (internal/owners)
+	AnyOwners          bool                                  // the command touches no files of layers
 	Executable         string                                // path of this binary, executed again by Doctor
 	GC                 GCOptions                             // limits for what commands other than Build write, which has its own
 	Now                func() time.Time                      // nil: time.Now
@@ -88,6 +90,9 @@ func (b *Builder) open() error {
 	if err := checkRoot(root); err != nil {
 		return err
 	}
+	if err := b.cfg.checkOwners(); err != nil {
+		return err
+	}
 	var err error
 	if b.store, err = store.Open(filepath.Join(root, "oci")); err != nil {
 		return err
@@ -95,7 +100,7 @@ func (b *Builder) open() error {
 	if b.cache, err = cache.Open(filepath.Join(root, "cache"), b.cfg.Now); err != nil {
 		return err
 	}
-	if b.snapshots, err = snapshot.OpenConfig(filepath.Join(root, "snapshots"), snapshot.Config{UserXattr: sandbox.InUserNamespace()}); err != nil {
+	if b.snapshots, err = snapshot.OpenConfig(filepath.Join(root, "snapshots"), snapshot.Config{UserXattr: sandbox.InUserNamespace(), Owners: b.cfg.keeper()}); err != nil {
 		return err
 	}
 	b.openHolds()
@@ -190,7 +195,7 @@ func (b *Builder) sandboxRunner(opt RunOptions) (*sandbox.Runner, error) {
 	if err := atomicfile.Mkdir(stubs); err != nil {
 		return nil, err
 	}
-	r, err := sandbox.New(sandbox.Config{CgroupParent: opt.CgroupParent, BestEffort: opt.BestEffort, Notice: b.notice, StubDir: stubs, Path: b.cfg.Path})
+	r, err := sandbox.New(sandbox.Config{CgroupParent: opt.CgroupParent, BestEffort: opt.BestEffort, Notice: b.notice, StubDir: stubs, Path: b.cfg.Path, Owners: b.cfg.keeper()})
 	if err != nil {
 		return nil, err
 	}

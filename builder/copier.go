@@ -410,7 +410,7 @@ func (cp *copier) dirEntry(e buildcontext.Entry, fd int, name, target string) er
 	}
 	defer unix.Close(child)
 	uid, gid := cp.ids(e.Info)
-	if err := unix.Fchown(child, uid, gid); err != nil {
+	if err := cp.dst.Owners().Set(child, uid, gid); err != nil {
 		return err
 	}
 	if err := unix.Fchmod(child, cp.mode(e.Info.Mode&0o7777, true)); err != nil {
@@ -430,7 +430,7 @@ func (cp *copier) ids(i buildcontext.Info) (uid, gid int) {
 // attributes sets owner, mode and time of a link or node by name, never following it.
 func (cp *copier) attributes(e buildcontext.Entry, fd int, name string) error {
 	uid, gid := cp.ids(e.Info)
-	if err := unix.Fchownat(fd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := cp.dst.Owners().SetAt(fd, name, uid, gid); err != nil {
 		return err
 	}
 	if e.Info.Mode&unix.S_IFMT != unix.S_IFLNK {
@@ -552,6 +552,6 @@ func (cp *copier) inline(f stages.Inline) error {
 		uid, gid = cp.owner.uid, cp.owner.gid
 	}
 	return cp.create(fd, name, func(out int) error {
-		return errors.Join(writeAll(out, []byte(f.Data)), unix.Fchown(out, uid, gid), unix.Fchmod(out, cp.mode(0o644, false)), futimens(out, cp.now))
+		return errors.Join(writeAll(out, []byte(f.Data)), cp.dst.Owners().Set(out, uid, gid), unix.Fchmod(out, cp.mode(0o644, false)), futimens(out, cp.now))
 	})
 }

@@ -23,7 +23,8 @@ type machine struct {
 	disk    disk
 	clock   clock
 
-	namespace error // why we are not root of a user namespace
+	namespace error // why we are not root of a user namespace, or only of one with one id
+	oneID     bool
 }
 
 // asRoot is what builds do where a user cannot have it otherwise: in the namespace that was refused, by what changes that.
@@ -55,6 +56,9 @@ func diagnose(m machine) *Diagnosis {
 		if m.facts.UID != 0 || m.facts.UserNS {
 			d.Rung = RungUser
 		}
+		if m.oneID {
+			d.Rung = RungOne
+		}
 	}
 	for _, row := range []func(machine) Check{
 		runCheck, machineCheck, rootCheck, diskCheck, ownersCheck, overlayCheck, isolationCheck, filterCheck, limitsCheck,
@@ -75,6 +79,8 @@ func runCheck(m machine) Check {
 	case f.Step.OK() && m.rootErr != nil:
 		c.Why = "they would, but the state directory cannot be used: see below"
 		c.Remedy = rootRemedy(m)
+	case f.Step.OK() && m.oneID:
+		return oneIDCheck(m, c.Name, "run as root of a user namespace with one id")
 	case f.Step.OK() && (f.UID != 0 || f.UserNS):
 		return ok(c.Name, "run as root of a user namespace")
 	case f.Step.OK():
@@ -186,7 +192,20 @@ func diskCheck(m machine) Check {
 
 func size(n uint64) string { return units.BytesSize(float64(n)) }
 
+// oneIDCheck is about what a namespace without a range of ids has less.
+func oneIDCheck(m machine, name, found string) Check {
+	c := Check{Name: name, State: StateLimited, Found: found, Why: "owners are recorded for the image, and steps do not see them", Remedy: m.asRoot()}
+	if m.namespace != nil {
+		c.Why += ": " + m.namespace.Error()
+	}
+	return c
+}
+
 func ownersCheck(m machine) Check {
+	if m.oneID {
+		return attempt("file owners", m.facts.Owners, "any owner can be recorded", "COPY, ADD and layers need files of other users",
+			"name a state directory on a file system with user.* attributes with --root")
+	}
 	return attempt("file owners", m.facts.Owners, "any owner can be set", "COPY, ADD and layers need files of other users",
 		ownersRemedy(m))
 }

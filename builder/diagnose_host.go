@@ -60,6 +60,9 @@ func subIDCheck(m machine) Check {
 	if m.namespace != nil && (f.SubUIDs == 0 || f.SubGIDs == 0) {
 		c.Remedy = m.asRoot() // it has a range that is nobody's
 	}
+	if m.oneID {
+		return oneIDCheck(m, name, "one id")
+	}
 	if f.UserNS {
 		return mappedCheck(m, name)
 	}

@@ -37,6 +37,7 @@ type Check struct {
 const (
 	RungRoot = "root"
 	RungUser = "user namespace"
+	RungOne  = "user namespace with one id"
 	RungNone = "none"
 )
 
@@ -52,7 +53,7 @@ type DoctorOptions struct {
 	TempDir      string   // tried in where the state directory cannot be
 	Path         []string // where helper programs are looked for
 	CgroupParent string
-	Namespace    error    // why gobuild is not root of a user namespace, where it tried to be
+	Namespace    error    // why gobuild is not root of a user namespace, or only of one with one id
 	Registries   []string // HOST[:PORT] that are asked, too
 }
 
@@ -64,13 +65,13 @@ func Doctor(ctx context.Context, cfg Config, opt DoctorOptions) *Diagnosis {
 	}
 	place := newPlace(cfg.Root)
 	defer place.remove()
-	probe := sandbox.ProbeConfig{Dir: place.dir, Executable: cfg.Executable, Path: opt.Path, CgroupParent: opt.CgroupParent}
+	probe := sandbox.ProbeConfig{Dir: place.dir, Executable: cfg.Executable, Path: opt.Path, CgroupParent: opt.CgroupParent, Owners: cfg.keeper()}
 	if probe.Dir == "" {
 		probe.Dir = opt.TempDir
 	}
 	d := diagnose(machine{
 		facts: sandbox.Probe(ctx, probe), root: cfg.Root, rootErr: place.err, disk: diskOf(probe.Dir), clock: clockOf(probe.Dir, cfg),
-		namespace: opt.Namespace,
+		namespace: opt.Namespace, oneID: cfg.RecordOwners,
 	})
 	d.Checks = append(d.Checks, registryChecks(ctx, cfg, opt.Registries)...)
 	return d

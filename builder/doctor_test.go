@@ -77,6 +77,10 @@ func TestN10_Diagnoses(t *testing.T) {
 				f.Cgroup.Controllers[i].Use = refused("cgroup /sys/fs/cgroup/x is not delegated: permission denied")
 			}
 		}, true},
+		{"one-id", func(m *machine) {
+			m.root, m.oneID, m.namespace = "/home/u/.local/share/gobuild", true, errors.New("map ids: /etc/subuid gives user u none")
+			m.facts.UserNS, m.facts.SubUIDs, m.facts.SubGIDs = true, 0, 0
+		}, true},
 		{"docker-default", func(m *machine) {
 			m.disk.kind = "overlay"
 			f := &m.facts

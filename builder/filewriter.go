@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	buildcontext "gobuild/context"
+	"gobuild/internal/owners"
 	"gobuild/internal/retried"
 )
 
@@ -134,7 +135,7 @@ func (cp *copier) fill(j fileJob, buf []byte) error {
 		return err
 	}
 	uid, gid := cp.ids(e.Info)
-	if err := unix.Fchown(j.out, uid, gid); err != nil {
+	if err := cp.dst.Owners().Set(j.out, uid, gid); err != nil {
 		return err
 	}
 	if err := unix.Fchmod(j.out, cp.mode(e.Info.Mode&0o7777, false)); err != nil { // after chown, which clears setuid
@@ -201,7 +202,7 @@ func setXattrs(all map[string][]byte, fd int) error {
 			if err := unix.Fsetxattr(fd, name, value, 0); err != nil {
 				return fmt.Errorf("set %s: %w", name, err)
 			}
-		case strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.") && !strings.HasPrefix(name, "user.com.apple."):
+		case strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.") && !strings.HasPrefix(name, owners.Prefix) && !strings.HasPrefix(name, "user.com.apple."):
 			_ = unix.Fsetxattr(fd, name, value, 0) // in no layer by default (FEATURES H8, B47)
 		}
 	}

@@ -77,7 +77,7 @@ func (b *Builder) exportMount(ctx context.Context, id string, o Output) error {
 		return err
 	}
 	defer func() { _ = lock.Release() }() // the kernel drops it anyway
-	root, err := rootfs.Open(filepath.Join(dir, "data"))
+	root, err := b.openTree(filepath.Join(dir, "data"))
 	if err != nil {
 		return err
 	}
@@ -124,6 +124,9 @@ func (b *Builder) recordOf(m CacheMountInfo, root *rootfs.Root) (mountRecord, er
 		return rec, fmt.Errorf("read what cache it is: %w", err)
 	}
 	st, err := root.Lstat("/")
+	if err == nil {
+		err = root.FixOwner("/", &st)
+	}
 	rec.Folder = folderAttr{Mode: st.Mode & 0o7777, UID: int(st.Uid), GID: int(st.Gid)}
 	return rec, err
 }
@@ -247,7 +250,7 @@ func (b *Builder) replaceMount(ctx context.Context, dir, id string, folder folde
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return err
 	}
-	if err := fillMount(ctx, fresh, folder, archive); err != nil {
+	if err := b.fillMount(ctx, fresh, folder, archive); err != nil {
 		return errors.Join(err, b.takeAway(context.WithoutCancel(ctx), fresh))
 	}
 	data := filepath.Join(dir, "data")
@@ -272,8 +275,8 @@ func (b *Builder) takeAway(ctx context.Context, path string) error {
 	return b.snapshots.Sweep(ctx)
 }
 
-func fillMount(ctx context.Context, dir string, folder folderAttr, archive io.Reader) error {
-	root, err := rootfs.Open(dir)
+func (b *Builder) fillMount(ctx context.Context, dir string, folder folderAttr, archive io.Reader) error {
+	root, err := b.openTree(dir)
 	if err != nil {
 		return err
 	}
@@ -282,7 +285,7 @@ func fillMount(ctx context.Context, dir string, folder folderAttr, archive io.Re
 		return err
 	}
 	fd := int(root.File().Fd())
-	if err := unix.Fchown(fd, folder.UID, folder.GID); err != nil {
+	if err := root.Owners().Set(fd, folder.UID, folder.GID); err != nil {
 		return fmt.Errorf("set the owner of the folder: %w", err)
 	}
 	return unix.Fchmod(fd, folder.Mode&0o7777)

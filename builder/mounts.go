@@ -352,7 +352,7 @@ func (set *mountSet) initCache(ctx context.Context, m *openMount, name, dir stri
 }
 
 func (set *mountSet) fillCache(ctx context.Context, m *openMount, fresh string) error {
-	root, err := rootfs.Open(fresh)
+	root, err := set.sr.openTree(fresh)
 	if err != nil {
 		return err
 	}
@@ -361,7 +361,7 @@ func (set *mountSet) fillCache(ctx context.Context, m *openMount, fresh string) 
 		return set.seedCache(ctx, m, root)
 	}
 	fd := int(root.File().Fd())
-	if err := unix.Fchown(fd, int(value(m.UID, 0)), int(value(m.GID, 0))); err != nil {
+	if err := root.Owners().Set(fd, int(value(m.UID, 0)), int(value(m.GID, 0))); err != nil {
 		return err
 	}
 	return unix.Fchmod(fd, value(m.Mode, 0o755)&0o777) // the reference gives the folder no sticky or setgid bit
@@ -384,7 +384,7 @@ func (set *mountSet) seedCache(ctx context.Context, m *openMount, root *rootfs.R
 		return err
 	}
 	fd := int(root.File().Fd())
-	if err := unix.Fchown(fd, int(match.Info.UID), int(match.Info.GID)); err != nil {
+	if err := root.Owners().Set(fd, int(match.Info.UID), int(match.Info.GID)); err != nil {
 		return err
 	}
 	return unix.Fchmod(fd, match.Info.Mode&0o7777)

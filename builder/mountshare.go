@@ -88,7 +88,7 @@ func (bd *build) unpackShared(ctx context.Context, m importedMount, fresh string
 	}
 	defer r.Close()
 	in := bufio.NewReaderSize(r, archiveHead)
-	if err := fillMount(ctx, fresh, m.Folder, in); err != nil {
+	if err := bd.fillMount(ctx, fresh, m.Folder, in); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, in) // to its end, where the digest is compared
@@ -158,7 +158,7 @@ func (bd *build) packMount(ctx context.Context, identity mountIdentity) (m share
 		return m, false, err
 	}
 	defer func() { _ = lock.Release() }() // the kernel drops it anyway
-	root, err := rootfs.Open(filepath.Join(dir, "data"))
+	root, err := bd.openTree(filepath.Join(dir, "data"))
 	if err != nil {
 		return m, false, err
 	}

@@ -139,7 +139,7 @@ func (cp *copier) download(f *os.File, rec httpRecord) error {
 		if err := pour(cp.ctx, out, int(f.Fd()), rec.Size, make([]byte, 256<<10)); err != nil {
 			return err
 		}
-		if err := unix.Fchown(out, uid, gid); err != nil {
+		if err := cp.dst.Owners().Set(out, uid, gid); err != nil {
 			return err
 		}
 		if err := unix.Fchmod(out, cp.mode(0o600, false)); err != nil {

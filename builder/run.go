@@ -57,6 +57,7 @@ func (sr *stageRun) runKey(ctx context.Context, s state, r *stages.Run, devices 
 		k.Add("heredoc:"+f.Name, f.Data)
 	}
 	opt.addTo(k)
+	sr.cfg.addOwners(k)
 	devices.addTo(k)
 	if err := mounts.addTo(ctx, k); err != nil {
 		return cache.Key{}, err
@@ -105,7 +106,7 @@ func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, devices *dev
 	if res.ExitCode != 0 || res.OOMKilled {
 		return usageOf{}, sr.withShell(sr.runError(step, res, log), sr.debugFailed(ctx, spec, mounts, work))
 	}
-	return usageOfResult(&res, spec.Network), mounts.unchanged(ctx)
+	return usageOfResult(&res, spec.Network), errors.Join(mounts.unchanged(ctx), sr.claim(work, &res))
 }
 
 // errStepTimeout is the cause of a context that --step-timeout ended.

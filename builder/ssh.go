@@ -34,7 +34,11 @@ func (set *mountSet) ssh(ctx context.Context, m *openMount, spec *sandbox.Spec) 
 		return fmt.Errorf("forward ssh agent: %w", err)
 	}
 	set.cleanup = append(set.cleanup, proxy.close)
-	if err := proxy.own(value(m.Mode, defaultSSHMode), int(value(m.UID, 0)), int(value(m.GID, 0))); err != nil {
+	uid, gid := int(value(m.UID, 0)), int(value(m.GID, 0))
+	if set.sr.cfg.RecordOwners {
+		uid, gid = 0, 0 // the one id, which is that of whoever the step's user is
+	}
+	if err := proxy.own(value(m.Mode, defaultSSHMode), uid, gid); err != nil {
 		return err
 	}
 	proxy.wg.Go(func() { proxy.serve(ctx) }) // until close

@@ -168,6 +168,12 @@ func (c *copier) settle(e Entry, at int, name string) error {
 // chown sets the owner. Without privilege, files that should read as 0:0 stay
 // the invoker's: in the invoker's user namespace that is 0:0.
 func (c *copier) chown(fd int, name string, i Info, flags int) error {
+	if k := c.dst.Owners(); k.Records() {
+		if name == "" {
+			return k.Set(fd, int(i.UID), int(i.GID))
+		}
+		return k.SetAt(fd, name, int(i.UID), int(i.GID))
+	}
 	err := unix.Fchownat(fd, name, int(i.UID), int(i.GID), flags)
 	if errors.Is(err, unix.EPERM) && !c.t.opt.Owner {
 		return nil

@@ -1,6 +1,7 @@
 package buildcontext
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,16 @@ type Info struct {
 	Nlink    uint64
 
 	ctime unix.Timespec
+}
+
+// describe is info of what has a name in an open directory, with its owner where one is recorded.
+func (t *Tree) describe(dir int, name string, st *unix.Stat_t) (Info, error) {
+	if t.opt.Owner {
+		if err := t.root.Owners().FixAt(dir, name, st); err != nil {
+			return Info{}, fmt.Errorf("read owner of %s: %w", name, err)
+		}
+	}
+	return t.info(st), nil
 }
 
 func (t *Tree) info(st *unix.Stat_t) Info {

@@ -298,6 +298,11 @@ func (s *selector) locate(written, p string, followLast bool) (place, error) {
 			return place{}, s.t.ignoredError(written, link)
 		}
 	}
+	if s.t.opt.Owner {
+		if err := s.t.root.FixOwner(r.done, &st); err != nil {
+			return place{}, fmt.Errorf("read owner of %s: %w", r.done, err)
+		}
+	}
 	at := place{path: r.done, info: s.t.info(&st)}
 	visible, err := s.visible(at.path, at.info)
 	if err == nil && !visible {

@@ -113,7 +113,11 @@ func (w *walker) start(m Match) error {
 	if m.Info.Mode != 0 && m.Info.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
 		return fmt.Errorf("%s: %w", clean, ErrChanged)
 	}
-	v := visit{dir: dir, name: name, info: w.t.info(&st), emit: true, enter: true}
+	info, err := w.t.describe(int(dir.Fd()), name, &st)
+	if err != nil {
+		return err
+	}
+	v := visit{dir: dir, name: name, info: info, emit: true, enter: true}
 	v.ignored = w.ignore.lookup(clean)
 	v.excluded = w.exclude.lookup(w.base)
 	if w.filter != nil {
@@ -164,7 +168,9 @@ func (w *walker) child(f *frame, d dirent) error {
 	if err != nil {
 		return &fs.PathError{Op: "stat", Path: full, Err: err}
 	}
-	v.info = w.t.info(&st)
+	if v.info, err = w.t.describe(int(f.dir.Fd()), d.name, &st); err != nil {
+		return err
+	}
 	v.full = full
 	return w.visit(v)
 }
@@ -466,7 +472,10 @@ func (t *Tree) visitOne(p, rel string, fn func(Entry) error) error {
 	if err := lstatat(int(dir.Fd()), name, &st); err != nil {
 		return &fs.PathError{Op: "stat", Path: p, Err: err}
 	}
-	info := t.info(&st)
+	info, err := t.describe(int(dir.Fd()), name, &st)
+	if err != nil {
+		return err
+	}
 	if !info.IsDir() {
 		return fmt.Errorf("%s: %w", p, ErrChanged)
 	}

@@ -8,19 +8,22 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/owners"
 )
 
 // keptXattr says which attributes belong to a file's content (C7, I6): all but
 // those of the machine it lies on. Of "security." only file capabilities are
 // a property of the file; labels of SELinux or IMA are the host's policy.
-// "overlay." attributes would steer the overlay that the copy ends up in.
+// "overlay." attributes and gobuild's own would steer the overlay that the copy ends up in.
 func keptXattr(name string) bool {
 	switch {
 	case name == "security.capability":
 		return true
 	case strings.HasPrefix(name, "security."), strings.HasPrefix(name, "system."),
 		strings.HasPrefix(name, "com.apple."), strings.HasPrefix(name, "user.com.apple."),
-		strings.HasPrefix(name, "trusted.overlay."), strings.HasPrefix(name, "user.overlay."):
+		strings.HasPrefix(name, "trusted.overlay."), strings.HasPrefix(name, "user.overlay."),
+		strings.HasPrefix(name, owners.Prefix):
 		return false
 	}
 	return true

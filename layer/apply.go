@@ -64,7 +64,7 @@ func (u *unpacker) xattrsOf(h *tar.Header, a *attr) error {
 			continue // ACLs are the file system's own form; the reference drops them too
 		}
 		if isOverlayXattr(name) {
-			u.say("overlay", fmt.Sprintf("%s: attribute %s is overlayfs's own and was dropped", h.Name, name))
+			u.say("overlay", fmt.Sprintf("%s: attribute %s is for overlayfs or gobuild alone and was dropped", h.Name, name))
 			continue
 		}
 		if name == "" || strings.ContainsRune(name, 0) {
@@ -155,7 +155,7 @@ func (u *unpacker) finishDir(a attr) error {
 // finish sets owner, mode and attributes, in this order: chown takes the setuid
 // bit and capabilities away.
 func (u *unpacker) finish(fd int, a attr) error {
-	if err := unix.Fchown(fd, a.uid, a.gid); err != nil {
+	if err := u.tree.owners.Set(fd, a.uid, a.gid); err != nil {
 		return ownerError(err, a)
 	}
 	if err := unix.Fchmod(fd, a.mode); err != nil {
@@ -383,7 +383,7 @@ func (u *unpacker) applyNode(base string, kind uint32, a attr) error {
 // finishNode sets owner, attributes and time of something that is not opened.
 func (u *unpacker) finishNode(base string, a attr) error {
 	dir := u.tree.top().fd
-	if err := unix.Fchownat(dir, base, a.uid, a.gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := u.tree.owners.SetAt(dir, base, a.uid, a.gid); err != nil {
 		return ownerError(err, a)
 	}
 	if len(a.xattrs) > 0 {

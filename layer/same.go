@@ -21,6 +21,9 @@ func (w *walker) unchanged(f *frame, name string, st *unix.Stat_t) (bool, error)
 	if err != nil {
 		return false, fmt.Errorf("stat in lower tree: %w", err)
 	}
+	if err := w.owners.FixAt(f.lo.fd, name, &lst); err != nil {
+		return false, fmt.Errorf("read owner in lower tree: %w", err)
+	}
 	if !sameOwnerAndMode(st, &lst) || st.Size != lst.Size || st.Mtim != lst.Mtim {
 		return false, nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/owners"
 	"gobuild/internal/rootfs"
 )
 
@@ -24,6 +25,7 @@ type tree struct {
 	last   string // the path that led here, as asked for; "" is the root
 	own    *ownership
 	mode   linkMode
+	owners owners.Keeper
 	// implied is the time of directories that no entry describes; they belong to root.
 	implied impliedTime
 }
@@ -75,7 +77,7 @@ func newTree(root *rootfs.Root, own *ownership, mode linkMode) (*tree, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	t := &tree{own: own, mode: mode}
+	t := &tree{own: own, mode: mode, owners: root.Owners()}
 	t.levels = append(t.levels, level{
 		fd: fd, dev: st.Dev, ino: st.Ino, hash: rootHash, mtime: st.Mtim,
 		clear: own == nil,
@@ -206,7 +208,7 @@ func (t *tree) mkdir(name string, h *attr) error {
 		return nil
 	}
 	in := t.top()
-	if err := unix.Fchown(fd, 0, 0); err != nil {
+	if err := t.owners.Set(fd, 0, 0); err != nil {
 		return err
 	}
 	if err := unix.Fchmod(fd, 0o755); err != nil {

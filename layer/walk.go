@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/owners"
 	"gobuild/internal/rootfs"
 )
 
@@ -63,6 +64,7 @@ type walker struct {
 	ctx    context.Context //nolint:containedctx // of the one call that it is made for
 	opt    PackOptions
 	plain  bool // an export: .wh. names are plain names
+	owners owners.Keeper
 	emit   func(*entry) error
 	meter  meter
 	frames []*frame
@@ -99,6 +101,7 @@ func newWalker(ctx context.Context, opt PackOptions, emit func(*entry) error) *w
 // walk visits the whole tree.
 func (w *walker) walk(upper, lower *rootfs.Root) error {
 	defer w.closeAll()
+	w.owners = upper.Owners()
 	if err := w.pushRoot(upper, lower); err != nil {
 		return err
 	}
@@ -243,6 +246,9 @@ func (w *walker) visit(f *frame, name string, flag byte) error {
 	var st unix.Stat_t
 	if err := lstatat(f.up.fd, name, &st); err != nil {
 		return fmt.Errorf("stat %s: %w", path, err)
+	}
+	if err := w.owners.FixAt(f.up.fd, name, &st); err != nil {
+		return fmt.Errorf("read owner of %s: %w", path, err)
 	}
 	e := w.describe(path, &st)
 	var err error
@@ -390,6 +396,9 @@ func (w *walker) pairDir(f, child *frame, name string, st *unix.Stat_t) (same bo
 		return false, fmt.Errorf("open in lower tree: %w", err)
 	}
 	child.lo, child.loID = lo, idOf(&lst)
+	if err := w.owners.Fix(lo.fd, &lst); err != nil {
+		return false, fmt.Errorf("read owner in lower tree: %w", err)
+	}
 	if !sameOwnerAndMode(st, &lst) {
 		return false, nil
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/owners"
 )
 
 const (
@@ -20,13 +22,14 @@ const (
 // user namespace).
 var overlayPrefixes = [...]string{"trusted.overlay.", "user.overlay."}
 
+// isOverlayXattr is also for the notes that gobuild itself keeps.
 func isOverlayXattr(name string) bool {
 	for _, prefix := range overlayPrefixes {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}
 	}
-	return false
+	return strings.HasPrefix(name, owners.Prefix)
 }
 
 // noXattr says that an error means "there is none", not "it cannot be read".

@@ -132,7 +132,10 @@ func (h *helper) makeScripts() error {
 	if err != nil {
 		return err
 	}
-	prep := childPrep{Filter: filter, Privileges: privileges}
+	prep := childPrep{Filter: filter, Privileges: privileges, OneID: h.oneID()}
+	if prep.OneID && (h.user.UID != 0 || h.user.GID != 0) {
+		return &SetupError{Op: "enter step", Kind: ErrUnsupported, Detail: "as a user other than root, where the build has one user id"}
+	}
 	if err := prep.confine(s, &h.user, have, last); err != nil {
 		return err
 	}
@@ -140,6 +143,11 @@ func (h *helper) makeScripts() error {
 	s.call(scriptOp{op: "start shell"}, scriptFork, commandBase+scriptStart)
 	h.script, h.command = s, h.shellScript()
 	return nil
+}
+
+// oneID says whether the step's user namespace has one id, in which nobody becomes somebody else.
+func (h *helper) oneID() bool {
+	return strings.TrimSpace(readProc(h.spec.Pid, "setgroups")) == "deny"
 }
 
 // enterScript is the first part of what the helper does, with the rights of this process.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/owners"
 	"gobuild/internal/rescue"
 )
 
@@ -34,6 +35,8 @@ type child struct {
 	caps    capSet // what gobuild has
 	lastCap int    // that the kernel knows
 	root    *stepRoot
+	watch   *ownersOf    // where owners are recorded
+	userID  owners.Owner // of the command, when it runs
 	userNS  bool         // gobuild itself is in a user namespace
 	held    map[int]bool // descriptors that close is to close
 	notices []string
@@ -176,11 +179,13 @@ func (c *child) startInit(exe *os.File, p *process) error {
 	}
 	c.initPID = pid
 	p.started(pid, pidfd)
-	_, err = c.receive(script)
-	return err
+	if _, err = c.receive(script); err != nil {
+		return err
+	}
+	return c.takeListener(pidfd)
 }
 
-// initScript is what the init does before it serves.
+// initScript is what the init does before it serves. With one id it has the notifications of a filter at ownerFD.
 func (c *child) initScript() (*script, error) {
 	s := &script{base: scriptBase, signals: initSignals()}
 	op := func(what string) scriptOp { return scriptOp{op: what} }
@@ -198,13 +203,20 @@ func (c *child) initScript() (*script, error) {
 		}
 	}
 	s.call(op("close descriptors"), unix.SYS_CLOSE_RANGE, scriptFD, uintptr(^uint32(0)), 0) // those that gobuild itself got, too
+	command := uintptr(scriptFD)
+	if c.prep.OneID {
+		if err := s.watchOwners(); err != nil {
+			return nil, err
+		}
+		command++
+	}
 	s.call(op("tell of start"), unix.SYS_WRITE, controlFD, s.words(messageReady), 8)
 	// One message with the command's script and what else it needs; the descriptors get the lowest numbers, in order.
 	control := s.bytes(make([]byte, unix.CmsgSpace(4*maxSent)))
 	part := s.words(uint64(s.words(0)), 8)
 	message := s.words(0, 0, uint64(part), 1, uint64(control), uint64(unix.CmsgSpace(4*maxSent)), 0) // struct msghdr
 	s.call(op("receive command"), unix.SYS_RECVMSG, controlFD, message, 0)
-	s.call(op("map command"), unix.SYS_MMAP, commandBase, maxScript, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED, scriptFD, 0)
+	s.call(op("map command"), unix.SYS_MMAP, commandBase, maxScript, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED, command, 0)
 	s.call(op("fork command"), scriptFork, commandBase+scriptStart)
 	return s, nil
 }
@@ -279,12 +291,16 @@ func (c *child) run() (childReply, error) {
 
 // execute runs the command to its end, and the end of all that it left behind.
 func (c *child) execute(cmd *command) (childReply, error) {
+	c.userID = owners.Owner{UID: cmd.user.UID, GID: cmd.user.GID}
 	script, err := c.commandScript(cmd)
 	if err != nil {
 		return childReply{}, err
 	}
 	start := time.Now()
 	if err := c.send(script, cmd); err != nil {
+		return childReply{}, err
+	}
+	if err := c.await(); err != nil {
 		return childReply{}, err
 	}
 	message, err := c.receive(script)
@@ -297,7 +313,7 @@ func (c *child) execute(cmd *command) (childReply, error) {
 		return childReply{}, &SetupError{Op: "hear init", Detail: fmt.Sprintf("a message of %d bytes", len(message))}
 	}
 	status := unix.WaitStatus(binary.NativeEndian.Uint32(message[8:]))
-	result := childReply{Wall: wall, ExitCode: status.ExitStatus()}
+	result := childReply{Wall: wall, ExitCode: status.ExitStatus(), UID: c.userID.UID, GID: c.userID.GID}
 	if status.Signaled() {
 		result.Signal = int(status.Signal())
 		result.ExitCode = 128 + result.Signal

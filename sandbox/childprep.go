@@ -250,7 +250,7 @@ func (c *child) makeDev(nodes map[string]int) error {
 		attrs    int
 		options  []string
 	}{
-		{"/dev/pts", "devpts", unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, []string{"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{"/dev/pts", "devpts", unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, c.ptsOptions()},
 		{"/dev/shm", "tmpfs", attrPseudo, []string{"mode=1777", fmt.Sprintf("size=%d", defaultShm)}},
 		{"/dev/mqueue", "mqueue", attrPseudo, nil},
 	} {
@@ -266,6 +266,15 @@ func (c *child) makeDev(nodes map[string]int) error {
 		return c.makeInsecureDevices()
 	}
 	return nil
+}
+
+// ptsOptions give terminals to the group tty, where there is one.
+func (c *child) ptsOptions() []string {
+	options := []string{"newinstance", "ptmxmode=0666", "mode=0620"}
+	if c.prep.OneID {
+		return options
+	}
+	return append(options, "gid=5")
 }
 
 // maskPaths covers and write-protects parts of /proc and /sys, with things of our own: the image's /dev/null may be anything
@@ -313,6 +322,11 @@ func (c *child) openOwn() error {
 	c.hold(c.net)
 	if c.caps, c.lastCap, err = heldCaps(); err != nil {
 		return setupError("read capabilities", "", err)
+	}
+	if c.watch != nil {
+		if err := c.watch.open(c); err != nil {
+			return err
+		}
 	}
 	data, err := readLine("/proc/self/oom_score_adj")
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/owners"
 	"gobuild/internal/rootfs"
 )
 
@@ -42,6 +43,10 @@ func (c *child) enterRoot() error {
 		return err
 	}
 	c.root = r
+	if c.prep.OneID {
+		r.tree.WithOwners(owners.Recorded())
+		c.adaptPrograms(r)
+	}
 	if err := c.attachStandard(r); err != nil {
 		return err
 	}
@@ -153,6 +158,9 @@ func (c *child) detachedMount(m *stepMount, i int) (int, error) {
 		return m.FD, nil
 	case m.IsFile:
 		name := scratchFiles + "/" + strconv.Itoa(i)
+		if c.prep.OneID {
+			m.UID, m.GID = 0, 0 // whoever the step's user is
+		}
 		if err := writeFile(name, m); err != nil {
 			return -1, err
 		}

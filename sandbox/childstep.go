@@ -11,6 +11,7 @@ type childPrep struct {
 	// EarlyFilter says that it allows what happens between the start of the init and that of the command, as our own does.
 	EarlyFilter bool
 	Privileges  privileges
+	OneID       bool // of this user namespace: owners are recorded
 }
 
 // cgroupDir is a directory of a cgroup hierarchy to be shown read-only below /sys/fs/cgroup. Name is empty for version 2.
@@ -48,6 +49,7 @@ type stepMount struct {
 // childReply is how a step ended.
 type childReply struct {
 	Err       error
+	UID, GID  uint32 // of the command
 	Exec      ExecFailure
 	ExecText  string
 	ExitCode  int

@@ -17,8 +17,11 @@ func (c *child) commandScript(cmd *command) (*script, error) {
 	s := &script{base: commandBase}
 	op := func(what, path string) scriptOp { return scriptOp{op: what, path: path} }
 	// The descriptors as send passed them: this script, the working directory, and stdin.
-	const dirFD, stdinFD = 4 + 1, 4 + 2
-	free := uintptr(stdinFD)
+	dirFD, stdinFD := uintptr(scriptFD+1), uintptr(scriptFD+2)
+	if c.prep.OneID { // the init has one more
+		dirFD, stdinFD = dirFD+1, stdinFD+1
+	}
+	free := stdinFD
 	s.call(op("unblock signals", ""), unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, s.words(0), 0, 8)
 	s.call(op("prepare command", ""), unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1) // else its files in /proc are not its own
 	s.call(op("start session", ""), unix.SYS_SETSID)
@@ -44,12 +47,16 @@ func (c *child) commandScript(cmd *command) (*script, error) {
 	if c.badness != "" {
 		s.try(unix.SYS_OPENAT, atFDCWD, s.text("/proc/self/oom_score_adj"), unix.O_WRONLY, 0)
 		s.try(unix.SYS_WRITE, free, s.text(c.badness), uintptr(len(c.badness)))
+		s.try(unix.SYS_CLOSE, free)
 	}
 	var files unix.Rlimit // of the init: gobuild's own soft limit was raised by its runtime
 	if err := unix.Prlimit(c.initPID, unix.RLIMIT_NOFILE, nil, &files); err != nil {
 		return nil, setupError("read limit", "nofile", err)
 	}
 	s.limit(files, c.step.Rlimits)
+	if c.prep.OneID {
+		s.becomeUser(c.userID, free)
+	}
 	if err := c.prep.confine(s, &cmd.user, c.caps, c.lastCap); err != nil {
 		return nil, err
 	}
@@ -73,11 +80,13 @@ func (prep *childPrep) confine(s *script, user *passwd.User, have capSet, last i
 		groups[i/2] |= uint64(g) << (32 * (i % 2))
 	}
 	uid, gid := uintptr(user.UID), uintptr(user.GID)
-	s.call(op("become user"), unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1)
-	s.call(op("become user"), unix.SYS_SETGROUPS, uintptr(len(user.Groups)), s.words(groups...))
-	s.call(op("become user"), unix.SYS_SETRESGID, gid, gid, gid)
-	s.call(op("become user"), unix.SYS_SETRESUID, uid, uid, uid)
-	s.call(op("become user"), unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0)
+	if !prep.OneID {
+		s.call(op("become user"), unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1)
+		s.call(op("become user"), unix.SYS_SETGROUPS, uintptr(len(user.Groups)), s.words(groups...))
+		s.call(op("become user"), unix.SYS_SETRESGID, gid, gid, gid)
+		s.call(op("become user"), unix.SYS_SETRESUID, uid, uid, uid)
+		s.call(op("become user"), unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0)
+	}
 	if uid != 0 && !p.Insecure {
 		keep = 0
 	}

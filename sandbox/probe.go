@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/owners"
 	"gobuild/internal/rescue"
 )
 
@@ -23,6 +24,7 @@ type ProbeConfig struct {
 	Executable   string   // gobuild's own binary, as in Config
 	Path         []string // directories that helper programs are looked for in
 	CgroupParent string   // as in Config
+	Owners       owners.Keeper
 }
 
 // Attempt is something that Probe did, or did not get to do.
@@ -223,9 +225,16 @@ func (p *prober) owners() {
 		if err := os.WriteFile(name, nil, 0o600); err != nil {
 			return err
 		}
-		err := unix.Lchown(name, foreignID, foreignID)
+		err := p.giveAway(name)
 		return errors.Join(inContext("change owner", err), os.Remove(name))
 	})
+}
+
+func (p *prober) giveAway(name string) error {
+	if !p.cfg.Owners.Records() {
+		return unix.Lchown(name, foreignID, foreignID)
+	}
+	return p.cfg.Owners.SetAt(unix.AT_FDCWD, name, foreignID, foreignID)
 }
 
 // overlay mounts one as ourselves, as a Runner does.
@@ -307,7 +316,7 @@ func (p *prober) steps() {
 		p.limitsWithoutSteps()
 		return
 	}
-	r, err := New(Config{CgroupParent: p.cfg.CgroupParent, KillDelay: probeGrace})
+	r, err := New(Config{CgroupParent: p.cfg.CgroupParent, Owners: p.cfg.Owners, KillDelay: probeGrace})
 	if err != nil {
 		p.facts.Step = Attempt{Tried: true, Why: err.Error()}
 		p.facts.StepNoNet = p.facts.Step

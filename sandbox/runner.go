@@ -198,8 +198,11 @@ func (r *Runner) start(k kind) (*process, error) {
 		return nil, err
 	}
 	defer net.close()
+	one := r.cfg.Owners.Records()
+	// With one id, a command with USER makes a user namespace, which the filter forbids.
+	early := len(filter) > 0 && k.privileges.profile == "" && !one
 	p, err := spawn(r.exe, &spawnRequest{net, r.report, childPrep{
-		Network: k.network, Link: net.out, Cgroups: dirs, Filter: filter, EarlyFilter: len(filter) > 0 && k.privileges.profile == "", Privileges: k.privileges,
+		Network: k.network, Link: net.out, Cgroups: dirs, Filter: filter, EarlyFilter: early, Privileges: k.privileges, OneID: one,
 	}})
 	if err != nil {
 		net.release(r.report)
@@ -334,7 +337,7 @@ func (r *Runner) drive(ctx context.Context, p *process, s *Spec, stdin *inputPum
 func (f *childReply) result() Result {
 	res := Result{
 		ExitCode: f.ExitCode, Signal: f.Signal, PeakMemory: f.MaxRSS,
-		CPUUser: f.User, CPUSystem: f.Sys, Wall: f.Wall, Exec: f.Exec,
+		CPUUser: f.User, CPUSystem: f.Sys, Wall: f.Wall, Exec: f.Exec, UID: f.UID, GID: f.GID,
 		ReadBytes: f.Read, WrittenBytes: f.Written, NetReceived: f.Received, NetSent: f.Sent,
 	}
 	switch f.Exec {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/owners"
 )
 
 // Config is what all the steps of a build share.
@@ -27,6 +29,8 @@ type Config struct {
 	StubDir string
 	// Path has the directories in which programs are looked for that networks need.
 	Path []string
+	// Owners keeps the owners of files in the layers. One that records them is for a user namespace with one id.
+	Owners owners.Keeper
 	// KillDelay is the time between TERM and KILL when a step is cancelled; 0 means 10 seconds.
 	KillDelay time.Duration
 }
@@ -166,6 +170,7 @@ type Result struct {
 	NetReceived        int64 // bytes, in a network of its own
 	NetSent            int64
 	Exec               ExecFailure // the command did not start
+	UID, GID           uint32      // of Spec.User
 }
 
 var (

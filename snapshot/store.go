@@ -18,6 +18,7 @@ import (
 
 	"gobuild/internal/atomicfile"
 	"gobuild/internal/filelock"
+	"gobuild/internal/owners"
 	"gobuild/internal/retried"
 	"gobuild/internal/rootfs"
 )
@@ -51,6 +52,8 @@ type Config struct {
 	// UserXattr keeps overlay's own attributes under user.overlay.*: required in a user namespace
 	// (overlayfs.rst, "userxattr", Linux 5.11).
 	UserXattr bool
+	// Owners keeps the owners of files: the zero value is the kernel itself. It is the same for every user of the directory.
+	Owners owners.Keeper
 	// BootID names the period over which the page cache kept what was written: empty is the running
 	// kernel's boot. A test of power cuts that remounts a file system gives each mount its own.
 	BootID string
@@ -148,7 +151,15 @@ func (s *Store) UpperOf(id ID) (*rootfs.Root, error) {
 	if err := s.require([]ID{id}); err != nil {
 		return nil, err
 	}
-	return rootfs.Open(s.Dir(id))
+	return s.kept(rootfs.Open(s.Dir(id)))
+}
+
+// kept is a tree with the owners of its files.
+func (s *Store) kept(r *rootfs.Root, err error) (*rootfs.Root, error) {
+	if err != nil {
+		return nil, err
+	}
+	return r.WithOwners(s.cfg.Owners), nil
 }
 
 // require fails unless each layer is there and trusted.
@@ -196,7 +207,7 @@ func (s *Store) View(stack []ID) (*rootfs.Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("view %d layers: %w", len(stack), err)
 	}
-	return rootfs.New(f), nil
+	return s.kept(rootfs.New(f), nil)
 }
 
 // Lower is View, but nil for an empty stack.
@@ -212,7 +223,7 @@ func (s *Store) readOnly(dir string) (*rootfs.Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("view %s: %w", dir, err)
 	}
-	return rootfs.New(f), nil
+	return s.kept(rootfs.New(f), nil)
 }
 
 func (s *Store) overlayOptions(lower []string) overlay {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"gobuild/internal/owners"
 	"gobuild/internal/rootfs"
 
 	"golang.org/x/sys/unix"
@@ -153,7 +154,7 @@ func (w *Work) Root() (*rootfs.Root, error) {
 }
 
 func (w *Work) open(r *rootfs.Root, err error) (*rootfs.Root, error) {
-	if err != nil {
+	if r, err = w.store.kept(r, err); err != nil {
 		return nil, fmt.Errorf("open layer: %w", err)
 	}
 	w.root = r
@@ -165,7 +166,26 @@ func (w *Work) Upper() (*rootfs.Root, error) {
 	if err := w.closeView(); err != nil {
 		return nil, err
 	}
-	return rootfs.Open(w.upper())
+	return w.store.kept(rootfs.Open(w.upper()))
+}
+
+// Claim gives what is new in the layer, and has no owner recorded, to whoever made it. It closes the view. Where the kernel keeps
+// owners it does nothing.
+func (w *Work) Claim(o owners.Owner) error {
+	if !w.store.cfg.Owners.Records() {
+		return nil
+	}
+	if err := w.closeView(); err != nil {
+		return err
+	}
+	dir, err := openDir(w.upper())
+	if err == nil {
+		err = owners.Claim(dir, o) // closes it
+	}
+	if err != nil {
+		return fmt.Errorf("record owners of new files: %w", err)
+	}
+	return nil
 }
 
 // Size is how many bytes the files of the layer have. It closes the view.

@@ -74,7 +74,7 @@ func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 	if err != nil {
 		return builder.Config{}, err
 	}
-	return builder.Config{
+	return a.who.files(builder.Config{
 		GC:                 gc,
 		Logins:             logins,
 		Path:               a.helperPath(),
@@ -92,8 +92,7 @@ func (a *app) configWith(f flags, auth string) (builder.Config, error) {
 		DockerConfig:       auth,
 		CAFile:             ca,
 		Executable:         exe,
-		OwnFiles:           a.who.inside != nil, // others would have ids of the user's range, which only a namespace can touch
-	}, nil
+	}), nil
 }
 
 // existingFile is the absolute path of a file that a flag names; "" stays "".

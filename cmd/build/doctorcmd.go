@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"gobuild/builder"
+	"gobuild/internal/userns"
 	"gobuild/registry"
 	"gobuild/ui"
 )
@@ -41,8 +42,12 @@ func (a *app) doctor(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	namespace := a.noNamespace
+	if cfg.RecordOwners {
+		namespace = userns.Missing(a.namespaceConfig())
+	}
 	d := builder.Doctor(ctx, cfg, builder.DoctorOptions{
-		TempDir: a.env.tempDir(), Path: a.helperPath(), CgroupParent: a.flags.str("cgroup-parent"), Registries: hosts, Namespace: a.noNamespace,
+		TempDir: a.env.tempDir(), Path: a.helperPath(), CgroupParent: a.flags.str("cgroup-parent"), Registries: hosts, Namespace: namespace,
 	})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/user"
 	"strconv"
 	"syscall"
 
+	"gobuild/builder"
 	"gobuild/internal/userns"
 )
 
@@ -72,11 +74,13 @@ func (a *app) intoNamespace(ctx context.Context, need rights) (done bool, err er
 		}
 	})
 	defer stop()
-	cfg := userns.Config{
-		UID: a.who.uid, GID: os.Getegid(), User: userName(a.who.uid), Path: a.helperPath(),
-		Args: append([]string{"gobuild"}, a.args...), Env: os.Environ(), Signals: signals,
-	}
+	cfg := a.namespaceConfig()
+	cfg.Args, cfg.Env, cfg.Signals = append([]string{"gobuild"}, a.args...), os.Environ(), signals
 	code, err := userns.Run(cfg)
+	var missing *userns.Error
+	if errors.As(err, &missing) {
+		code, err = a.withOneID(cfg, need, missing)
+	}
 	if err == nil {
 		a.finished = &statusError{code}
 		return true, a.finished
@@ -86,6 +90,28 @@ func (a *app) intoNamespace(ctx context.Context, need rights) (done bool, err er
 		return false, nil
 	}
 	return false, &environmentError{err}
+}
+
+// files says whose files of layers are, and what is written for the user.
+func (w *invoker) files(cfg builder.Config) builder.Config {
+	cfg.RecordOwners = w.inside != nil && w.inside.OneID
+	cfg.AnyOwners = w.inside == nil && w.uid != 0
+	cfg.OwnFiles = w.inside != nil // others would have ids of the user's range, which only a namespace can touch
+	return cfg
+}
+
+// namespaceConfig says who is to be root of a namespace.
+func (a *app) namespaceConfig() userns.Config {
+	return userns.Config{UID: a.who.uid, GID: os.Getegid(), User: userName(a.who.uid), Path: a.helperPath()}
+}
+
+// withOneID runs the command in a namespace with the user's own id alone, for want of a range.
+func (a *app) withOneID(cfg userns.Config, need rights, missing *userns.Error) (int, error) {
+	if need == rightsSteps {
+		a.printer.Notice(fmt.Sprintf("the build has one user id, and records who owns what: %v (%s)", missing, missing.Remedy()))
+	}
+	cfg.OneID = true
+	return userns.Run(cfg)
 }
 
 func userName(uid int) string {

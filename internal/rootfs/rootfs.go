@@ -12,6 +12,7 @@ import (
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
 
+	"gobuild/internal/owners"
 	"gobuild/internal/retried"
 )
 
@@ -33,6 +34,7 @@ const (
 type Root struct {
 	dir      *os.File
 	fallback atomic.Bool // openat2 was refused once
+	owners   owners.Keeper
 }
 
 // Open opens a directory named by a trusted host path.
@@ -49,6 +51,31 @@ func New(dir *os.File) *Root { return &Root{dir: dir} }
 
 // Close closes the directory. Descriptors that were handed out stay valid.
 func (r *Root) Close() error { return r.dir.Close() }
+
+// WithOwners has the owners of the tree's files kept in another way than by the kernel. It is called before the Root is used.
+func (r *Root) WithOwners(k owners.Keeper) *Root {
+	r.owners = k
+	return r
+}
+
+// Owners is how the owners of the tree's files are kept. What Stat and Lstat say of them is what the kernel says.
+func (r *Root) Owners() owners.Keeper { return r.owners }
+
+// FixOwner puts the owner of a path into what Lstat said of it.
+func (r *Root) FixOwner(p string, st *unix.Stat_t) error {
+	if !r.owners.Records() {
+		return nil
+	}
+	if path.Clean("/"+p) == "/" {
+		return r.owners.Fix(int(r.dir.Fd()), st)
+	}
+	dir, name, err := r.Parent(p)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return r.owners.FixAt(int(dir.Fd()), name, st)
+}
 
 // File is the root directory itself. It belongs to the Root.
 func (r *Root) File() *os.File { return r.dir }
@@ -337,7 +364,10 @@ func (r *Root) mkdir(p string, a Attr) error {
 		}
 		return &fs.PathError{Op: "mkdir", Path: p, Err: err}
 	}
-	if err := unix.Fchownat(fd, name, a.UID, a.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if a, err = r.inherit(fd, a); err != nil {
+		return &fs.PathError{Op: "stat parent of", Path: p, Err: err}
+	}
+	if err := r.owners.SetAt(fd, name, a.UID, a.GID); err != nil {
 		return &fs.PathError{Op: "chown", Path: p, Err: err}
 	}
 	// By descriptor: the umask does not matter, and fchmodat has no NOFOLLOW before Linux 6.6.
@@ -354,6 +384,21 @@ func (r *Root) mkdir(p string, a Attr) error {
 		return &fs.PathError{Op: "chmod", Path: p, Err: err}
 	}
 	return nil
+}
+
+// inherit finds the group that the kernel would give to what is made in a directory, where the kernel does not keep it.
+func (r *Root) inherit(parent int, a Attr) (Attr, error) {
+	if a.GID != AnyGroup || !r.owners.Records() {
+		return a, nil
+	}
+	a.GID = 0
+	var st unix.Stat_t
+	if err := unix.Fstat(parent, &st); err != nil || st.Mode&unix.S_ISGID == 0 {
+		return a, err
+	}
+	own, err := owners.Of(parent)
+	a.GID = int(own.GID)
+	return a, err
 }
 
 func (r *Root) setMtime(p string, t unix.Timespec) error {

@@ -16,6 +16,7 @@ import (
 // Inside is what the second process knows of the first.
 type Inside struct {
 	UID     int                   // of the user, outside
+	OneID   bool                  // no other id is mapped
 	Signals <-chan syscall.Signal // that the first process got; the terminal sends its own to both
 }
 
@@ -28,6 +29,7 @@ const rootHome = "/root"
 // Enter waits until this process is root of its namespace. The mark is the value of the variable Mark. Where root's home is closed to
 // the user, as it should be, the user's own home takes its place in this namespace.
 func Enter(mark, home string) (*Inside, error) {
+	mark, one := strings.CutSuffix(mark, oneIDMark(true))
 	user, number, _ := strings.Cut(mark, ":")
 	uid, err1 := strconv.Atoi(user)
 	fd, err2 := strconv.Atoi(number)
@@ -63,7 +65,7 @@ func Enter(mark, home string) (*Inside, error) {
 			signals <- syscall.Signal(start[0])
 		}
 	}()
-	return &Inside{UID: uid, Signals: signals}, nil
+	return &Inside{UID: uid, OneID: one, Signals: signals}, nil
 }
 
 // missing says that one of the directories is none, or not to be found.

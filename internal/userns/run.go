@@ -36,14 +36,17 @@ type Config struct {
 	Args     []string // with the name of the program
 	Env      []string
 	Signals  <-chan syscall.Signal // passed on to the second process
+	OneID    bool                  // the user's own id alone is mapped, which needs no range and no program
 }
 
 // Run starts this program again in a new namespace, waits for it, and gives its exit status, 128+n when signal n has ended it.
 // With an error the second process has done nothing.
 func Run(cfg Config) (int, error) {
-	m, err := cfg.mapping()
-	if err != nil {
-		return 0, err
+	m := &mapping{one: cfg.OneID, uid: cfg.UID, gid: cfg.GID}
+	if !cfg.OneID {
+		if err := cfg.findRanges(m); err != nil {
+			return 0, err
+		}
 	}
 	// The second process is killed when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
@@ -103,7 +106,7 @@ func (cfg *Config) start() (*os.Process, *os.File, error) {
 		return nil, nil, errors.Join(fmt.Errorf("start in user namespace: %w", err), orders.Close())
 	}
 	p, err := os.StartProcess("/proc/self/exe", cfg.Args, &os.ProcAttr{
-		Env:   append(without(cfg.Env, Mark), fmt.Sprintf("%s=%d:%d", Mark, cfg.UID, pipe[0])),
+		Env:   append(without(cfg.Env, Mark), fmt.Sprintf("%s=%d:%d%s", Mark, cfg.UID, pipe[0], oneIDMark(cfg.OneID))),
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
 		Sys: &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
@@ -141,14 +144,32 @@ func allCaps() []uintptr {
 	return list
 }
 
-// mapping is what newuidmap and newgidmap are to do.
-type mapping struct {
-	uidmap, gidmap []string // command lines without the process
+// oneIDMark ends the mark where one id is mapped.
+func oneIDMark(one bool) string {
+	if one {
+		return ":one"
+	}
+	return ""
 }
 
-// mapping finds out what can be mapped, and with what.
-func (cfg *Config) mapping() (*mapping, error) {
-	m := &mapping{}
+// mapping is what newuidmap and newgidmap are to do, or with one what is written.
+type mapping struct {
+	uidmap, gidmap []string // command lines without the process
+	one            bool
+	uid, gid       int
+}
+
+// Missing says why a user has no range of ids that can be mapped, as far as that is seen without doing it.
+func Missing(cfg Config) error { return cfg.findRanges(&mapping{}) }
+
+// findRanges finds out what can be mapped, and with what.
+func (cfg *Config) findRanges(m *mapping) error {
+	if cfg.User == "" {
+		return &Error{
+			Op: "map ids into a user namespace", Why: fmt.Sprintf("user %d has no name in /etc/passwd, which newuidmap asks for", cfg.UID),
+			remedy: fmt.Sprintf("sudo useradd -u %d NAME, and a range for NAME in %s and %s", cfg.UID, SubUIDs, SubGIDs),
+		}
+	}
 	for _, one := range []struct {
 		file, program string
 		id            int
@@ -156,14 +177,14 @@ func (cfg *Config) mapping() (*mapping, error) {
 	}{{SubUIDs, "newuidmap", cfg.UID, &m.uidmap}, {SubGIDs, "newgidmap", cfg.GID, &m.gidmap}} {
 		ranges, err := Ranges(one.file, cfg.UID, cfg.User)
 		if err != nil {
-			return nil, &Error{Op: "read " + one.file, Why: err.Error(), remedy: "sudo chmod 644 " + one.file}
+			return &Error{Op: "read " + one.file, Why: err.Error(), remedy: "sudo chmod 644 " + one.file}
 		}
 		if len(ranges) == 0 {
-			return nil, cfg.noRange(one.file)
+			return cfg.noRange(one.file)
 		}
 		program := find(one.program, cfg.Path)
 		if program == "" {
-			return nil, &Error{
+			return &Error{
 				Op: "map ids into a user namespace", Why: one.program + " is not installed, which gives a user the ids of " + one.file,
 				remedy: "sudo apt-get install uidmap (package shadow-utils of Fedora, shadow-uidmap of Alpine)",
 			}
@@ -176,7 +197,7 @@ func (cfg *Config) mapping() (*mapping, error) {
 		}
 		*one.into = line
 	}
-	return m, nil
+	return nil
 }
 
 func (cfg *Config) noRange(file string) *Error {
@@ -206,11 +227,24 @@ func find(name string, dirs []string) string {
 
 // apply maps both kinds of ids of a process at once.
 func (m *mapping) apply(pid int) error {
+	if m.one {
+		return m.mapOne(pid)
+	}
 	var both errgroup.Group
 	for _, line := range [][]string{m.uidmap, m.gidmap} {
 		both.Go(func() error { return rescue.Do(func() error { return mapIDs(line, pid) }) })
 	}
 	return both.Wait()
+}
+
+// mapOne maps the user's own ids, which the kernel lets everybody do who gives up setgroups(2) (user_namespaces(7)).
+func (m *mapping) mapOne(pid int) error {
+	for _, f := range [][2]string{{"uid_map", fmt.Sprintf("0 %d 1\n", m.uid)}, {"setgroups", "deny"}, {"gid_map", fmt.Sprintf("0 %d 1\n", m.gid)}} {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, f[0]), []byte(f[1]), 0); err != nil {
+			return readSettings().refused("map the user's own id into a user namespace", err)
+		}
+	}
+	return nil
 }
 
 func mapIDs(line []string, pid int) error {
