@@ -199,12 +199,46 @@ func (r *reproducer) only() error {
 // errTampered says that a statement is not about the image that it came with.
 var errTampered = errors.New("refused: the provenance is about another image")
 
-// stated reads the provenance that is beside the image in its index.
+// stated reads the provenance that is beside the image in its index, or refers to it in its registry.
 func (r *reproducer) stated(ctx context.Context, idx ocispec.Index, desc ocispec.Descriptor) (*recipe, error) {
-	at, ok := image.AttestationOf(idx, desc)
-	if !ok {
-		return r.remembered(desc)
+	if at, ok := image.AttestationOf(idx, desc); ok {
+		if found, err := r.statement(ctx, at, desc); found != nil || err != nil {
+			return found, err
+		}
 	}
+	if r.of.kind == inRegistry {
+		if found, err := r.referred(ctx, desc); found != nil || err != nil {
+			return found, err
+		}
+	}
+	return r.remembered(desc)
+}
+
+// maxReferred bounds the documents among what refers to an image that are looked into.
+const maxReferred = 20
+
+// referred looks for provenance that was attached to the image; nil without an error for none. What another tool attaches has the type
+// of statements in general, and older lists have none.
+func (r *reproducer) referred(ctx context.Context, desc ocispec.Descriptor) (*recipe, error) {
+	list, err := r.b.registry.Referrers(ctx, r.of.ref, desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	tried := 0
+	for _, d := range list {
+		if !image.MayState(d) || tried == maxReferred {
+			continue
+		}
+		tried++
+		if found, err := r.statement(ctx, d, desc); found != nil || err != nil {
+			return found, err
+		}
+	}
+	return nil, nil //nolint:nilnil // nobody states anything
+}
+
+// statement reads the provenance in an attestation manifest; nil without an error when it has none.
+func (r *reproducer) statement(ctx context.Context, at, desc ocispec.Descriptor) (*recipe, error) {
 	raw, err := r.of.document(ctx, at)
 	if err != nil {
 		return nil, fmt.Errorf("read attestation: %w", err)
@@ -215,7 +249,7 @@ func (r *reproducer) stated(ctx context.Context, idx ocispec.Index, desc ocispec
 	}
 	layer, ok := image.StatementOf(m, slsa1, slsa02)
 	if !ok {
-		return r.remembered(desc)
+		return nil, nil //nolint:nilnil // of something else
 	}
 	text, err := r.of.document(ctx, layer)
 	if err != nil {

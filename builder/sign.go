@@ -95,12 +95,7 @@ func (b *Builder) signIn(ctx context.Context, key *ecdsa.PrivateKey, ref registr
 		desc ocispec.Descriptor
 		data []byte
 	}{{layer, s.Payload}, {m.Config, config}} {
-		if there, err := repo.Exists(ctx, blob.desc); err != nil {
-			return err
-		} else if there {
-			continue
-		}
-		if err := repo.Push(ctx, blob.desc, bytes.NewReader(blob.data)); err != nil {
+		if err := pushMissing(ctx, repo, blob.desc, bytes.NewReader(blob.data)); err != nil {
 			return err
 		}
 	}

@@ -27,6 +27,11 @@ func IsAttestation(d ocispec.Descriptor) bool {
 	return d.Annotations[annotationReference] == attestationReference
 }
 
+// MayState says that what refers to an image may be a manifest of statements about it.
+func MayState(referrer ocispec.Descriptor) bool {
+	return slices.Contains([]string{attestationArtifact, inTotoLayer, ""}, referrer.ArtifactType) && IsManifest(referrer.MediaType)
+}
+
 // StatementOf finds the statement of one of these kinds among the layers of an attestation manifest.
 func StatementOf(m ocispec.Manifest, predicateTypes ...string) (ocispec.Descriptor, bool) {
 	i := slices.IndexFunc(m.Layers, func(d ocispec.Descriptor) bool {

@@ -31,7 +31,7 @@ func commands() []command {
 		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), verifyCommand(), tagCommand(), untagCommand(), rmiCommand(),
 		saveCommand(), loadCommand(),
 		explainCommand(), logsCommand(), reportCommand(), recordCommand(), psCommand(),
-		pushCommand(), pullCommand(), copyCommand(), manifestCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
+		pushCommand(), pullCommand(), copyCommand(), artifactCommand(), manifestCommand(), tagsCommand(), catalogCommand(), loginCommand(), logoutCommand(),
 		duCommand(), pruneCommand(), cacheCommand(),
 		doctorCommand(), versionCommand(),
 	}
