@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -137,7 +138,14 @@ func (bd *build) ensureBlob(ctx context.Context, l *fsLayer, a *arrival) error {
 	}
 	defer written()
 	bd.em.emit(Event{Type: EventTransfer, Text: name, Total: l.desc.Size})
-	if err := bd.fetchBlob(ctx, l.desc, l.fetch, a.watch(l.desc.Size)); err != nil {
+	fetch := func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+		r, err := l.fetch(ctx, desc)
+		if err != nil {
+			return nil, err
+		}
+		return &telling{ReadCloser: r, em: bd.em, name: name, total: desc.Size, told: time.Now()}, nil
+	}
+	if err := bd.fetchBlob(ctx, l.desc, fetch, a.watch(l.desc.Size)); err != nil {
 		return fmt.Errorf("fetch layer %s: %w", l.desc.Digest, err)
 	}
 	bd.em.emit(Event{Type: EventTransfer, Text: name, Bytes: l.desc.Size, Total: l.desc.Size})
