@@ -473,3 +473,28 @@ func TestHostileH81_OutputsOverLinksOfAFormerOne(t *testing.T) {
 		}
 	}
 }
+
+// A cache mount whose paths are longer than the kernel takes does not keep anything from being counted, trimmed or removed.
+func TestHostileH79_ADeepCacheMount(t *testing.T) {
+	t.Parallel()
+	p := newShellProject(t, `FROM base
+RUN --mount=type=cache,target=/c n=$(printf 'd%.0s' $(seq 200)); p=$(printf "$n/%.0s" $(seq 18)); cd /c; for i in 1 2 3; do mkdir -p $p && cd -P $p || exit 1; done; dd if=/dev/zero of=end bs=1k count=64 2>/dev/null
+`, nil)
+	_, err := p.build()
+	must(t, err)
+	b := p.builder()
+	rows, err := b.DiskUsage(t.Context(), UsageFilter{})
+	must(t, err)
+	found := false
+	for _, row := range rows {
+		found = found || strings.HasPrefix(row.Type, "exec.cachemount") && row.Size > 64<<10
+	}
+	if !found {
+		t.Errorf("the mount is not counted: %+v", rows)
+	}
+	_, err = b.Prune(t.Context(), PruneOptions{All: true})
+	must(t, errors.Join(err, b.Close()))
+	if left, err := filepath.Glob(filepath.Join(p.root, "mounts/*")); err != nil || len(left) > 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
+}

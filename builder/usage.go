@@ -366,30 +366,11 @@ func blocks(info fs.FileInfo) int64 {
 	return info.Size()
 }
 
-// diskSize adds up blocks; the tree is live, so what vanishes meanwhile is passed over.
+// diskSize is what a folder takes on disk; one that has gone takes nothing. Steps may be at work in it.
 func diskSize(ctx context.Context, dir string) (size int64, newest time.Time, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		size += blocks(info)
-		if info.ModTime().After(newest) {
-			newest = info.ModTime()
-		}
-		return nil
-	})
+	size, newest, err = snapshot.DiskUsage(ctx, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, newest, nil
+	}
 	return size, newest, err
 }

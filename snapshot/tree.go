@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -218,6 +219,29 @@ func treeContent(dir *os.File) (int64, error) {
 	return int64(math.Round(bytes)), err
 }
 
+// DiskUsage is what a folder and all below it take on disk, and the newest time of a change in it. Others may change the tree meanwhile:
+// no link of it is followed, and what is moved or removed is passed over.
+func DiskUsage(ctx context.Context, path string) (size int64, newest time.Time, err error) {
+	dir, err := os.OpenFile(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return 0, newest, err
+	}
+	blocks, err := sumTree(ctx, dir, func(st *unix.Stat_t) float64 {
+		if t := time.Unix(st.Mtim.Unix()); t.After(newest) {
+			newest = t
+		}
+		return float64(st.Blocks)
+	})
+	if errors.Is(err, errMoved) {
+		err = nil
+	}
+	return int64(math.Round(blocks)) * 512, newest, err
+}
+
+// errMoved says that a walk cannot go back to where it came from.
+var errMoved = errors.New("a directory was moved meanwhile")
+
+// sumTree adds up what count says of each file, and gives what it has when a directory is moved under it.
 func sumTree(ctx context.Context, dir *os.File, count func(*unix.Stat_t) float64) (float64, error) {
 	w := sizeWalk{dir: dir, count: count}
 	defer func() { _ = w.dir.Close() }()
@@ -229,7 +253,7 @@ func sumTree(ctx context.Context, dir *os.File, count func(*unix.Stat_t) float64
 			return 0, context.Cause(ctx)
 		}
 		if err := w.step(); err != nil {
-			return 0, err
+			return w.total, err
 		}
 	}
 	return w.total, nil
@@ -285,6 +309,9 @@ func (w *sizeWalk) step() error {
 		return nil
 	}
 	sub, err := openDirAt(w.dir, name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil // something else is there by now
+	}
 	if err != nil {
 		return err
 	}
@@ -305,7 +332,7 @@ func (w *sizeWalk) back(to sizeFrame) error {
 		return err
 	}
 	if st.Dev != to.dev || st.Ino != to.ino {
-		return errors.New("a directory was moved meanwhile")
+		return errMoved
 	}
 	return nil
 }
