@@ -64,6 +64,9 @@ func (bd *build) exportToFolder(ctx context.Context, to CacheShare, own shareInd
 	merged, blobs := own, fetcher(nil)
 	// A cache that is not there yet, or not ours, is begun anew.
 	if old, from, err := bd.readShare(ctx, to); err == nil && !to.Reset {
+		if bd.member(to) {
+			own = own.yield(old)
+		}
 		merged, blobs = own.merge(old), from
 	}
 	desc, _, m, err := bd.putShare(merged)
@@ -129,6 +132,11 @@ func (bd *build) exportToRegistry(ctx context.Context, to CacheShare, ref regist
 		}
 		var old shareIndex
 		if old, _, err = bd.readSteps(ctx, raw, was, src); err == nil {
+			if bd.member(to) {
+				if own = own.yield(old); len(own.Steps) == 0 {
+					return true, nil
+				}
+			}
 			merged = own.merge(old)
 		}
 	}
@@ -159,6 +167,9 @@ func (bd *build) exportToRegistry(ctx context.Context, to CacheShare, ref regist
 		return false, err
 	}
 	theirs, _, err := bd.readSteps(ctx, raw, was, src)
+	if bd.member(to) {
+		own = own.yield(theirs)
+	}
 	return err == nil && theirs.has(own), nil //nolint:nilerr // what took the place is no cache: try again
 }
 

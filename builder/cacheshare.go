@@ -16,6 +16,7 @@ import (
 	"gobuild/cache"
 	"gobuild/image"
 	"gobuild/registry"
+	"gobuild/snapshot"
 )
 
 // CacheShare is one --cache-from or --cache-to: a place outside the state directory where steps are shared (FEATURES I10).
@@ -69,6 +70,10 @@ type sharedStep struct {
 	Record stepRecord  `json:"record"`
 	Layer  layerRecord `json:"layer"`
 	Form   string      `json:"form"` // how the layer was packed
+
+	// Of a step of this build.
+	below []snapshot.ID // what it was made upon
+	asked bool          // the user wanted it to run
 }
 
 type sharedRecord struct {
@@ -90,14 +95,17 @@ type shares struct {
 
 type importedStep struct {
 	sharedStep
-	from  string
-	fetch fetcher
+	from   string
+	fetch  fetcher
+	member bool // this build writes to that cache, too
 }
 
 type givenStep struct {
-	key cache.Key
-	rec stepRecord
-	l   *fsLayer
+	key   cache.Key
+	rec   stepRecord
+	l     *fsLayer
+	below []snapshot.ID
+	asked bool
 }
 
 // importShares reads the lists of steps; blobs are fetched when a step needs them. A cache that cannot be had is a notice:
@@ -123,7 +131,7 @@ func (bd *build) importShares(ctx context.Context) {
 				continue
 			}
 			if _, ok := bd.shared.steps[key.Digest()]; !ok {
-				bd.shared.steps[key.Digest()] = importedStep{s, from.String(), blobs}
+				bd.shared.steps[key.Digest()] = importedStep{s, from.String(), blobs, bd.member(from)}
 			}
 		}
 		for _, r := range idx.Contents {
@@ -243,13 +251,13 @@ func (bd *build) adopt(j *job, lineage string) (hit, bool) {
 }
 
 // give notes a step of this build for export.
-func (bd *build) give(key cache.Key, rec stepRecord, l *fsLayer) {
+func (bd *build) give(g givenStep) {
 	if len(bd.opt.CacheTo) == 0 {
 		return
 	}
 	bd.mu.Lock()
 	defer bd.mu.Unlock()
-	bd.shared.given = append(bd.shared.given, givenStep{key, rec, l})
+	bd.shared.given = append(bd.shared.given, g)
 }
 
 func (bd *build) giveContents(key cache.Key, c contents) {
@@ -310,7 +318,7 @@ func (bd *build) ownIndex(ctx context.Context, to CacheShare) (shareIndex, error
 			}
 			continue // of a stage that the image is not made of
 		}
-		step := sharedStep{Key: g.key.Text(), Record: g.rec, Layer: layerRecord{Desc: g.l.desc, DiffID: g.l.diffID}, Form: cmp.Or(g.l.form, bd.form.text())}
+		step := sharedStep{Key: g.key.Text(), Record: g.rec, Layer: layerRecord{Desc: g.l.desc, DiffID: g.l.diffID}, Form: cmp.Or(g.l.form, bd.form.text()), below: g.below, asked: g.asked}
 		if g.l.packing != nil {
 			rec, err := bd.pack.result(ctx, g.l)
 			if err != nil {

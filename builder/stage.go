@@ -32,6 +32,8 @@ type stageRun struct {
 	seeded *fsLayer       // layer made of a named context that is a folder, nil otherwise
 	root   *history.Place // what made the first step run that was not cached; nil: all were
 
+	followed string // the shared cache whose result of a step was taken in place of the own one
+
 	foreseen []ForecastStep // of a dry run
 }
 
@@ -239,7 +241,7 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	out = outcome{key: job.key.Digest()}
 	defer func() {
 		if err == nil && out.layer != nil && out.key == job.key.Digest() { // neither after an error nor in a panic, nor of a step that was entered
-			sr.give(job.key, stepRecord{ID: out.layer.id, Lineage: lineageOf(s, job), Created: out.layer.created, Bytes: out.layer.bytes, As: out.as}, out.layer)
+			sr.give(sr.gift(s, job, &out))
 		}
 	}()
 	slot = fmt.Sprintf("%s|%s|%s|%s", sr.project(), sr.slotName(), slot, job.verb)
@@ -342,6 +344,9 @@ func (sr *stageRun) lookup(job *job, lineage string) (hit, miss, bool) {
 	if why, asked := sr.asked(); asked {
 		return hit{}, why, false
 	}
+	if h, ok := sr.follow(job, lineage); ok {
+		return h, miss{}, true
+	}
 	h, why, found := sr.lookupLocal(job, lineage)
 	if found {
 		return h, miss{}, true
@@ -371,6 +376,9 @@ func (sr *stageRun) lookupLocal(job *job, lineage string) (hit, miss, bool) {
 		return hit{}, miss{}, false // a damaged record is a miss
 	}
 	if rec.Lineage != lineage {
+		if sr.followed != "" {
+			return hit{}, missOf("upon", "a step before it is now another machine's, from "+sr.followed), false
+		}
 		return hit{}, sr.after(missOf("upon", "a step before it was built again")), false
 	}
 	h := hit{layer: &fsLayer{id: rec.ID, created: rec.Created, bytes: rec.Bytes, alone: job.alone}, as: rec.As, took: rec.Duration}
