@@ -3,6 +3,7 @@ package builder
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -98,6 +99,11 @@ func (p *project) builder() *Builder {
 // build runs one build and keeps its events.
 func (p *project) build() (*Result, error) {
 	p.t.Helper()
+	return p.buildWithin(p.t.Context())
+}
+
+func (p *project) buildWithin(ctx context.Context) (*Result, error) {
+	p.t.Helper()
 	b := p.builder()
 	defer func() {
 		if err := b.Close(); err != nil {
@@ -117,7 +123,7 @@ func (p *project) build() (*Result, error) {
 			p.during(e)
 		}
 	}
-	return b.Build(p.t.Context(), opt)
+	return b.Build(ctx, opt)
 }
 
 // tree builds and gives the files of the result, a line each: mode owner size-or-target path.

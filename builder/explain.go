@@ -60,10 +60,40 @@ func (sr *stageRun) explain(slot string, step *stages.Step, j *job) miss {
 	if err != nil || !ok {
 		return sr.unheardOf(step, former, gone)
 	}
-	if m, ok := sr.instructionChanged(step, old.Key, j.key); ok {
+	before := old.Key
+	if len(former) == 0 {
+		if was, ok := sr.lastInPlace(step, before); ok {
+			if before, ok = sr.keyOfKind(was, j.key.Kind()); !ok {
+				return instructionMiss(was.Text, sr.rec.mask(step.Text))
+			}
+		}
+	}
+	if m, ok := sr.instructionChanged(step, before, j.key); ok {
 		return m
 	}
-	return sr.differing(step, j, old.Key)
+	return sr.differing(step, j, before)
+}
+
+// lastInPlace is the instruction of the last build in whose place this one is, where the nearest key is of an older build: what has
+// changed since the last one is what the user wants to know.
+func (sr *stageRun) lastInPlace(step *stages.Step, nearest cache.Key) (history.Step, bool) {
+	last := sr.lastBuild()
+	if slices.ContainsFunc(last.Steps, func(s history.Step) bool { return s.Key == nearest.Digest() }) {
+		return history.Step{}, false
+	}
+	i := slices.IndexFunc(last.Steps, func(s history.Step) bool {
+		return s.Stage == sr.stage.Name && s.Number == step.Number && !sr.inPlan(s.Text)
+	})
+	if i < 0 {
+		return history.Step{}, false
+	}
+	return last.Steps[i], true
+}
+
+// keyOfKind is the key of a recorded step, if it can be compared with one of that kind.
+func (sr *stageRun) keyOfKind(s history.Step, kind string) (cache.Key, bool) {
+	key, ok, err := sr.keyOf(&s)
+	return key, ok && err == nil && key.Kind() == kind
 }
 
 // formerKeys are those that this very instruction had in the last build of the project.

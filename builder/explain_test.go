@@ -180,3 +180,25 @@ func readFile(t *testing.T, name string) string {
 	}
 	return string(data)
 }
+
+// TestI14_WhatChangedSinceTheLastBuildIsNamed: not what differs from a build long ago, though that is nearer.
+func TestI14_WhatChangedSinceTheLastBuildIsNamed(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, "", map[string]string{"f/g": "1"})
+	for i, tc := range []struct{ dockerfile, want string }{
+		{"COPY f /x/", "COPY f /x/: never built here"},
+		{"COPY --chown=7 f /x/", `COPY --chown=7 f /x/: chown changed: "" -> 7`},
+		{"COPY --link --chown=7 f /x/", "COPY --link --chown=7 f /x/: link changed: false -> true"},
+		{"COPY --parents f /x/", "COPY --parents f /x/: the instruction changed: COPY --link --chown=7 f /x/ -> COPY --parents f /x/"},
+		{"COPY --exclude=h f /x/", "COPY --exclude=h f /x/: the instruction changed: COPY --parents f /x/ -> COPY --exclude=h f /x/"},
+		{"WORKDIR /w", "WORKDIR /w: the instruction changed: COPY --exclude=h f /x/ -> WORKDIR /w"},
+		{"COPY --chmod=600 f /x/", "COPY --chmod=600 f /x/: the instruction changed: WORKDIR /w -> COPY --chmod=600 f /x/"},
+		{"WORKDIR /v", "WORKDIR /v: the instruction changed: COPY --chmod=600 f /x/ -> WORKDIR /v"},
+		{"WORKDIR /v\nCOPY --chown=7 f /z/", "COPY --chown=7 f /z/: the instruction is new"},
+	} {
+		p.write("Dockerfile", "FROM scratch\n"+tc.dockerfile+"\n")
+		if got := p.explained(); got != tc.want {
+			t.Errorf("build %d: %s, want %s", i, got, tc.want)
+		}
+	}
+}

@@ -188,6 +188,12 @@ func (bd *build) fetchAnew(ctx context.Context, url, checksum string, most int64
 		return httpRecord{}, err
 	}
 	in := &intake{store: bd.store, held: bd.holds.blobs, checksum: digest.Digest(checksum)}
+	in.room = func(size int64) (func(), error) {
+		if size < 0 {
+			return bd.watchRoom(ctx), nil
+		}
+		return bd.reserve(ctx, size, "the file of "+remote.Redact(url))
+	}
 	defer in.abort()
 	req := remote.Request{URL: url, Max: most, Open: in.open, Progress: bd.progressOf("fetch " + remote.Redact(url)), Waiting: func(why error, wait time.Duration) {
 		bd.notice(fmt.Sprintf("%s could not be fetched (%v): trying again in %s", remote.Redact(url), why, wait.Round(time.Second)))
@@ -233,13 +239,18 @@ type intake struct {
 	store    *store.Store
 	held     *store.Pins
 	checksum digest.Digest // "" none
+	room     func(size int64) (release func(), err error)
+	release  func() // of the room; nil before
 	w        *store.Writer
 	sum      digest.Digester
 }
 
-func (in *intake) open() (io.Writer, error) {
+// open begins with what may have so many bytes, -1 for nobody knows.
+func (in *intake) open(size int64) (_ io.Writer, err error) {
 	in.abort()
-	var err error
+	if in.release, err = in.room(size); err != nil {
+		return nil, err
+	}
 	if in.w, err = in.store.Writer(); err != nil {
 		return nil, err
 	}
@@ -265,6 +276,9 @@ func (in *intake) commit(shown string) (digest.Digest, int64, error) {
 
 // abort drops what was not committed; a file that stays behind is swept.
 func (in *intake) abort() {
+	if in.release != nil {
+		in.release()
+	}
 	if in.w != nil {
 		_ = in.w.Abort()
 	}

@@ -283,11 +283,9 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	if err := sr.materialize(ctx, below); err != nil {
 		return out, err
 	}
-	written, err := sr.reserve(ctx, 0, "") // what a step will write is not known: what others wrote is within the limits when it begins
-	if err != nil {
+	if err := sr.roomForStep(ctx, slot, job); err != nil {
 		return out, err
 	}
-	defer written()
 	work, err := sr.snapshots.New(below.stack())
 	if err != nil {
 		return out, err
@@ -296,7 +294,9 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	if n := len(sr.stage.Steps); n > 0 && step != &sr.stage.Steps[n-1] {
 		sr.snapshots.Prepare() // what depends on this step misses too
 	}
-	if out.usage, err = job.exec(ctx, work); err != nil {
+	watched := sr.watchRoom(ctx)
+	out.usage, err = job.exec(ctx, work)
+	if watched(); err != nil {
 		return out, err
 	}
 	rec := stepRecord{ID: newID(), Lineage: lineage, Created: sr.createdNow(), Duration: sr.cfg.Now().Sub(begun)}

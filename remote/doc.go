@@ -5,7 +5,7 @@
 //	res, err := c.Fetch(ctx, remote.Request{
 //		URL:   "https://example.com/tool.tar.gz",
 //		Known: remote.Validators{ETag: etag}, // of the bytes that are there already
-//		Open:  func() (io.Writer, error) { return os.Create(name) },
+//		Open:  func(size int64) (io.Writer, error) { return os.Create(name) },
 //	})
 //	if res.NotModified { … } // what is there is still right, and Open was not called
 //

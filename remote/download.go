@@ -219,7 +219,7 @@ func (d *download) begin(resp *http.Response) error {
 		d.res.Modified = t
 	}
 	d.same = resumable(resp.Header, d.res)
-	out, err := d.req.Open()
+	out, err := d.req.Open(d.total)
 	if err != nil {
 		return &sinkError{err}
 	}

@@ -84,7 +84,8 @@ type Request struct {
 
 	// Open gives the writer for the body. It is called once an answer has one, and again when a download has to start
 	// over: what was written before is then void. The caller closes what it opened.
-	Open func() (io.Writer, error)
+	// It is told how long the body is, -1 where the server does not say.
+	Open func(size int64) (io.Writer, error)
 	// Progress, if set, is told how much came of how much (-1: unknown), from the goroutine of Fetch.
 	Progress func(done, total int64)
 	// Waiting, if set, is told why a try failed and how long it is to the next.

@@ -105,7 +105,7 @@ func fetch(t *testing.T, c *Client, req Request) (string, int, Result, error) {
 	t.Helper()
 	var buf bytes.Buffer
 	opened := 0
-	req.Open = func() (io.Writer, error) {
+	req.Open = func(int64) (io.Writer, error) {
 		opened++
 		buf.Reset()
 		return &buf, nil
@@ -482,7 +482,7 @@ func TestCancelEndsAFetch(t *testing.T) {
 		<-r.Context().Done()
 	})
 	c, _ := client(t, Config{})
-	if _, err := c.Fetch(ctx, Request{URL: s.URL, Open: func() (io.Writer, error) { return io.Discard, nil }}); !errors.Is(err, why) {
+	if _, err := c.Fetch(ctx, Request{URL: s.URL, Open: func(int64) (io.Writer, error) { return io.Discard, nil }}); !errors.Is(err, why) {
 		t.Error(err)
 	}
 }
@@ -492,7 +492,7 @@ func TestTheWritersErrorIsFinal(t *testing.T) {
 	s := serve(t, false, text("x"))
 	c, waits := client(t, Config{})
 	full := errors.New("disk full")
-	if _, err := c.Fetch(t.Context(), Request{URL: s.URL, Open: func() (io.Writer, error) { return nil, full }}); !errors.Is(err, full) || len(*waits) != 0 {
+	if _, err := c.Fetch(t.Context(), Request{URL: s.URL, Open: func(int64) (io.Writer, error) { return nil, full }}); !errors.Is(err, full) || len(*waits) != 0 {
 		t.Error(err)
 	}
 }
