@@ -339,3 +339,41 @@ func TestHostileF40_PruneAndRemoveAfterAKill(t *testing.T) {
 		f.fresh()
 	}
 }
+
+// TestHostileF08_AStateDirectoryThatWasCopied: elsewhere, with its attributes or without, which are what makes a layer hide what is
+// below it: what they are missing from is made again, never taken as it is.
+func TestHostileF08_AStateDirectoryThatWasCopied(t *testing.T) {
+	w := newWorld(t, baseDockerfile, nil)
+	const text = baseDockerfile + "RUN mkdir /d; echo 1 > /d/a\nRUN rm -r /d; mkdir /d; echo 2 > /d/b\n"
+	build := func(root, last string) outcome {
+		w.write("Dockerfile", text+last)
+		o := w.run(w.command("--root", root, "--source-date-epoch", "86400", w.dir))
+		if o.code != 0 {
+			t.Fatalf("exit code %d\n%s", o.code, o.stderr)
+		}
+		return o
+	}
+	const first, last = "RUN ls -R /d > /first\n", "RUN ls -R /d > /last\n"
+	want := build(filepath.Join(w.work, "fresh"), last).stdout
+	build(w.root, first)
+	for name, tc := range map[string]struct {
+		copy string
+		kept bool // the attributes
+	}{
+		"cp -a":               {"cp -a", true},
+		"as rsync -a would":   {"cp -r --preserve=mode,ownership,timestamps,links", false},
+		"cp -r, private only": {"cp -r", false},
+	} {
+		to := filepath.Join(w.work, strings.ReplaceAll(name, " ", "-"))
+		if out, err := exec.Command("sh", "-c", tc.copy+` "$1" "$2" && chmod 700 "$2"`, "sh", w.root, to).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		verify := func() outcome { return w.run(exec.Command(binary, "--root", to, "cache", "verify")) }
+		if o := verify(); (o.code == 0) != tc.kept || strings.Contains(o.stdout+o.stderr, "without its extended attributes") == tc.kept {
+			t.Errorf("%s: verify ends with %d\n%s%s", name, o.code, o.stdout, o.stderr)
+		}
+		if o := build(to, last); o.stdout != want || !strings.Contains(o.stderr, "cached 4/5") { // layers have blobs, too
+			t.Errorf("%s: %s, want %s\n%s", name, o.stdout, want, o.stderr)
+		}
+	}
+}

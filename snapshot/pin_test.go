@@ -46,7 +46,7 @@ func TestPin_AThousandLayersNeedOneDescriptor(t *testing.T) {
 	for i := range 1000 {
 		ids = append(ids, id(i))
 		must(t, os.MkdirAll(s.Dir(id(i)), 0o755))
-		must(t, s.trust.writeMeta(filepath.Join(s.home(id(i)), metaName)))
+		must(t, s.trust.writeMeta(filepath.Join(s.home(id(i)), metaName), false))
 	}
 	before := len(entries(t, "/proc/self/fd"))
 	release, err := s.Pin(ids...)

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -141,6 +142,9 @@ func (s *Store) find(id ID) error {
 	}
 	if err != nil {
 		return err
+	}
+	if ok, err := s.bearsMark(id, m); err != nil || !ok {
+		return cmp.Or(err, error(fs.ErrNotExist))
 	}
 	s.trust.sure.Store(id, true)
 	return nil
@@ -464,8 +468,15 @@ func (s *Store) Verify(id ID) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir() {
 		return "its files are gone", nil
 	}
-	if err != nil {
+	ok := true
+	if err == nil {
+		ok, err = s.bearsMark(id, m)
+	}
+	switch {
+	case err != nil:
 		return "", fmt.Errorf("verify layer %s: %w", id, err)
+	case !ok:
+		return "it was copied here without its extended attributes, so it counts as absent", nil
 	}
 	return "", nil
 }

@@ -41,8 +41,9 @@ var errBadMeta = errors.New("damaged meta file")
 
 // moment is a point in time within one boot.
 type moment struct {
-	boot string
-	at   int64 // nanoseconds of CLOCK_BOOTTIME
+	boot   string
+	at     int64 // nanoseconds of CLOCK_BOOTTIME
+	marked bool  // of a layer: its directory bears the mark (mark.go)
 }
 
 // trust is what one Store knows about it. boot and synced are set by open and constant after.
@@ -103,12 +104,15 @@ func now() (int64, error) {
 }
 
 // writeMeta writes the meta file of a layer whose bytes are all written.
-func (t *trust) writeMeta(path string) error {
+func (t *trust) writeMeta(path string, marked bool) error {
 	at, err := now()
 	if err != nil {
 		return err
 	}
 	body := fmt.Sprintf("%sboot %s\ntime %d\n", metaHeader, t.boot, at)
+	if marked {
+		body += markedLine
+	}
 	// The home directory is ours alone and not yet published, so the file can be written in place. A
 	// second attempt to commit replaces the first one's.
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
@@ -125,12 +129,13 @@ func readMeta(path string) (moment, error) {
 		return moment{}, err
 	}
 	rest, ok := strings.CutPrefix(body, metaHeader+"boot ")
+	rest, marked := strings.CutSuffix(rest, markedLine)
 	boot, rest, ok2 := strings.Cut(rest, "\ntime ")
 	at, err := strconv.ParseInt(strings.TrimSuffix(rest, "\n"), 10, 64)
 	if !ok || !ok2 || err != nil {
 		return moment{}, errBadMeta
 	}
-	return moment{boot, at}, nil
+	return moment{boot, at, marked}, nil
 }
 
 // sync brings everything committed so far to the disk and then says so.
@@ -144,7 +149,7 @@ func (t *trust) sync(ctx context.Context, dir string) error {
 		err = syncfs(dir)
 	}
 	if err == nil {
-		err = appendSynced(filepath.Join(dir, syncedName), moment{t.boot, at})
+		err = appendSynced(filepath.Join(dir, syncedName), moment{boot: t.boot, at: at})
 	}
 	return errors.Join(err, lock.Release())
 }
@@ -197,7 +202,7 @@ func readSynced(path string) ([]moment, error) {
 		if err != nil {
 			return nil, nil // as documented: damaged, vouches for nothing
 		}
-		list = append(list, moment{boot, n})
+		list = append(list, moment{boot: boot, at: n})
 	}
 	return list, nil
 }

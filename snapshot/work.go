@@ -243,7 +243,11 @@ func (w *Work) commit(id ID) error {
 		return w.Discard()
 	}
 	// After the last byte of the tree: the time in it says what a later sync covers.
-	if err := w.store.trust.writeMeta(filepath.Join(w.home, metaName)); err != nil {
+	marked, err := w.store.mark(filepath.Join(w.home, fsName))
+	if err != nil {
+		return err
+	}
+	if err := w.store.trust.writeMeta(filepath.Join(w.home, metaName), marked); err != nil {
 		return err
 	}
 	return w.publish(id)
