@@ -62,10 +62,16 @@ func (b *Builder) keepRoom(ctx context.Context, ticks <-chan time.Time) error {
 // It does not stay reserved: what the step does write is looked at by watchRoom.
 func (sr *stageRun) roomForStep(ctx context.Context, slot string, j *job) error {
 	var before stepRecord
-	if old, ok, err := sr.cache.Nearest(slot, j.key); err != nil || !ok || json.Unmarshal(old.Payload, &before) != nil {
-		before.Bytes = 0
+	opt := sr.ceiling.opt
+	if r, err := sr.room(opt); err == nil && !opt.Off && sr.mayPass(r, roomFarOff) {
+		if old, ok, err := sr.cache.Nearest(slot, j.key); err != nil || !ok || json.Unmarshal(old.Payload, &before) != nil {
+			before.Bytes = 0
+		}
 	}
 	made, err := sr.reserve(ctx, max(before.Bytes, 0), "")
 	made()
 	return err
 }
+
+// roomFarOff is so much that a step need not be looked up if the limits are further away.
+const roomFarOff = 16 << 30

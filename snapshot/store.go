@@ -144,7 +144,7 @@ func (s *Store) find(id ID) error {
 		return err
 	}
 	if ok, err := s.bearsMark(id, m); err != nil || !ok {
-		return cmp.Or(err, error(fs.ErrNotExist))
+		return cmp.Or(err, fs.ErrNotExist)
 	}
 	s.trust.sure.Store(id, true)
 	return nil
