@@ -79,12 +79,17 @@ type register struct {
 	build  RunningBuild
 	inside map[int]*runningEntry // of its steps' processes
 	soon   *time.Timer           // to write what has changed; nil: nothing has
+	shown  bool                  // written once
 	closed bool
 	broken bool
 }
 
 // showDelay is how long a change may wait to be written: what is over sooner, such as a build that finds all in its cache, costs no write.
-const showDelay = 50 * time.Millisecond
+// Later changes wait longer: each write makes a file and removes one, which short steps would wait for.
+const (
+	showDelay = 50 * time.Millisecond
+	showAgain = 250 * time.Millisecond
+)
 
 // newRegister makes the build visible to others. A build does not fail because that cannot be done: nil then does nothing.
 func newRegister(ctx context.Context, bd *build) *register {
@@ -118,15 +123,23 @@ func (r *register) fail(err error) {
 // changed has the file written soon; r.mu is held.
 func (r *register) changed() {
 	if r.soon == nil {
-		r.soon = time.AfterFunc(showDelay, r.write)
+		r.soon = time.AfterFunc(r.delay(), r.write)
 	}
+}
+
+// delay is how long the next change waits; r.mu is held.
+func (r *register) delay() time.Duration {
+	if r.shown {
+		return showAgain
+	}
+	return showDelay
 }
 
 // write replaces the file. After an error no more is tried: it would come with each step.
 func (r *register) write() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.soon = nil
+	r.soon, r.shown = nil, true
 	if r.broken || r.closed {
 		return
 	}

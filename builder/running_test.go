@@ -28,6 +28,9 @@ func TestN9_RunningBuildsAreThoseWhoseLockIsHeld(t *testing.T) {
 	}
 	info := &StepInfo{Stage: "s", Number: 1, Total: 2, Text: "RUN echo hunter2", Line: 7}
 	done := live[0].step(info)
+	if first, later := (&register{}).delay(), live[0].delay(); first >= later {
+		t.Errorf("the first change waits %v, those after it %v", first, later)
+	}
 	live[0].started(info, os.Getpid(), &sandbox.Spec{}, nil)
 	live[0].write()
 	list := running(t, b)
