@@ -40,6 +40,9 @@ func (b *Builder) Attach(ctx context.Context, opt AttachOptions) (code int, err 
 	if entry == nil {
 		return 0, classify(fmt.Errorf("enter step %s: its build has not recorded what a shell there needs to know, which is more than %d bytes", opt.Step, maxEntry), CategoryEnvironment)
 	}
+	if entry.Emulated {
+		return 0, classify(&hinted{err: fmt.Errorf("step %s runs under an emulator of its build's own, and cannot be entered", opt.Step), hint: emulatorRemedy}, CategoryEnvironment)
+	}
 	if entry.Secrets && !opt.Secrets {
 		return 0, classify(usage{&hinted{err: fmt.Errorf("step %s has secrets or an SSH agent, which a shell in it can read", opt.Step), hint: "give --with-secrets, too"}}, CategoryUsage)
 	}
@@ -71,7 +74,8 @@ func (b *Builder) Attach(ctx context.Context, opt AttachOptions) (code int, err 
 // runningEntry is what a build records of a step for those who enter it.
 type runningEntry struct {
 	sandbox.Entry
-	Secrets bool // it has secrets or agents, in whatever form
+	Secrets  bool // it has secrets or agents, in whatever form
+	Emulated bool `json:",omitempty"` // it is in a user namespace that its init is not in
 }
 
 // runningFile is what a build keeps of itself while it goes on.
@@ -82,7 +86,7 @@ type runningFile struct {
 
 // entryOf is that of a step. A variable whose value must not be shown is not recorded either.
 func (r *register) entryOf(spec *sandbox.Spec, kinds map[int]stages.MountType) *runningEntry {
-	e := &runningEntry{Entry: spec.Entry(), Secrets: len(spec.SecretEnv) > 0}
+	e := &runningEntry{Entry: spec.Entry(), Secrets: len(spec.SecretEnv) > 0, Emulated: spec.Emulation != nil}
 	for _, kind := range kinds {
 		e.Secrets = e.Secrets || kind == stages.MountSecret || kind == stages.MountSSH
 	}

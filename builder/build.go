@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gobuild/internal/rescue"
+	"gobuild/sandbox"
 	"gobuild/stages"
 )
 
@@ -56,7 +57,10 @@ type build struct {
 
 	mu    sync.Mutex
 	steps []StepResult
-	open  []io.Closer // what bases are read from
+	open  []io.Closer // what bases are read from, and the emulation
+
+	emulation *sandbox.Emulation // set before the first step runs, as are
+	emulated  []string           // the architectures that it is for
 }
 
 // Build runs the whole walk of DESIGN section 3. Every error is an *Error.

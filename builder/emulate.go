@@ -2,8 +2,10 @@ package builder
 
 import (
 	"cmp"
+	"debug/elf"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,25 +20,102 @@ import (
 const emulatorRemedy = "apt-get install qemu-user-static binfmt-support, or docker run --privileged --rm tonistiigi/binfmt --install all; " +
 	"or run the step on this machine's platform: FROM --platform=$BUILDPLATFORM"
 
-// checkEmulators refuses a RUN that this machine cannot run before any runs (FEATURES G22).
+// Emulator runs programs of another architecture, where this machine has no handler for them.
+type Emulator struct {
+	Arch string // as in a platform
+	Path string // of a static program
+}
+
+// checkEmulators refuses a RUN that this machine cannot run before any runs (FEATURES G22). The machine's own handler comes first, then an emulator
+// that was given, then one that is installed: these two work in the build's steps alone.
 func (bd *build) checkEmulators() error {
 	_, host, err := platformsOf("")
 	if err != nil {
 		return classify(err, CategoryEnvironment)
 	}
 	handlers := sync.OnceValue(sandbox.BinfmtHandlers)
+	var own []sandbox.Emulator
 	for _, ln := range bd.lanes {
 		for _, s := range ln.plan.Stages {
 			step := firstRun(s)
 			if step == nil || native(host, s.Platform) {
 				continue
 			}
-			if err := emulates(handlers(), s.Platform.Architecture); err != nil {
-				sr := &stageRun{lane: ln, stage: s}
-				e := &Error{Category: CategoryEnvironment, Op: step.Text, Step: sr.info(step), Err: err, Hint: emulatorRemedy}
+			arch := s.Platform.Architecture
+			missing := emulates(handlers(), arch)
+			if missing == nil {
+				continue
+			}
+			sr := &stageRun{lane: ln, stage: s}
+			e, err := bd.emulatorOf(arch)
+			if err != nil {
+				return bd.src.locate(&Error{Category: CategoryEnvironment, Op: step.Text, Step: sr.info(step), Err: err}, step.Pos)
+			}
+			if e == nil {
+				e := &Error{Category: CategoryEnvironment, Op: step.Text, Step: sr.info(step), Err: missing, Hint: emulatorRemedy}
 				return bd.src.locate(e, step.Pos)
 			}
+			if !slices.Contains(own, *e) {
+				own = append(own, *e)
+			}
 		}
+	}
+	return bd.startEmulation(own)
+}
+
+// emulatorOf finds an emulator that is no handler of the machine's; nil: there is none.
+func (bd *build) emulatorOf(arch string) (*sandbox.Emulator, error) {
+	for _, e := range bd.opt.Emulators {
+		if e.Arch == arch {
+			return &sandbox.Emulator{Arch: arch, Path: e.Path}, static(e.Path)
+		}
+	}
+	for _, dir := range bd.cfg.Path {
+		path := filepath.Join(dir, qemuName(arch)+"-static")
+		if filepath.IsAbs(path) && static(path) == nil {
+			return &sandbox.Emulator{Arch: arch, Path: path}, nil
+		}
+	}
+	return nil, nil
+}
+
+// static says what keeps a file from running in any root file system.
+func static(path string) error {
+	f, err := elf.Open(path)
+	if err != nil {
+		return fmt.Errorf("emulator %s: %w", path, plainCause(err))
+	}
+	defer f.Close() // read only
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return &hinted{err: fmt.Errorf("emulator %s is not static: it would need libraries of the image", path), hint: "name one of the package qemu-user-static"}
+		}
+	}
+	return nil
+}
+
+// startEmulation makes these emulators work in steps.
+func (bd *build) startEmulation(list []sandbox.Emulator) error {
+	if len(list) == 0 || bd.dry {
+		return nil
+	}
+	e, err := sandbox.StartEmulation(list)
+	if err != nil {
+		return &Error{Category: CategoryEnvironment, Err: fmt.Errorf("use the emulator for %s: %w", list[0].Arch, err), Hint: emulatorRemedy}
+	}
+	bd.emulation = e
+	for _, one := range list {
+		bd.emulated = append(bd.emulated, one.Arch)
+		bd.notice(fmt.Sprintf("programs for %s are run by %s, in a user namespace of the step's", one.Arch, one.Path))
+	}
+	bd.open = append(bd.open, e)
+	return nil
+}
+
+// emulationOf is what the steps of a platform run in, nil for those that run by themselves.
+func (bd *build) emulationOf(arch string) *sandbox.Emulation {
+	if slices.Contains(bd.emulated, arch) {
+		return bd.emulation
 	}
 	return nil
 }
@@ -69,7 +148,7 @@ func native(host, p ocispec.Platform) bool {
 // emulates looks for the handler of an architecture's programs. The kernel must have opened the emulator when it was
 // registered, since it is not in the step's root (binfmt-misc.rst, "F - fix binary").
 func emulates(handlers []sandbox.BinfmtHandler, arch string) error {
-	names := []string{"qemu-" + cmp.Or(qemuNames[arch], arch)}
+	names := []string{qemuName(arch)}
 	if arch == "amd64" {
 		names = append(names, "rosetta")
 	}
@@ -94,6 +173,23 @@ var (
 	errUnfixed   = errors.New("lacks the flag F, so its emulator would have to be in the image")
 	errNoHandler = errors.New("this machine is of another architecture, and has no emulator for it in binfmt_misc")
 )
+
+// qemuName is what the emulator of an architecture is called.
+func qemuName(arch string) string { return "qemu-" + cmp.Or(qemuNames[arch], arch) }
+
+// EmulatedBy tells the architecture by the name of an emulator, "" if it is not one of qemu's.
+func EmulatedBy(path string) string {
+	name, ok := strings.CutPrefix(strings.TrimSuffix(filepath.Base(path), "-static"), "qemu-")
+	if !ok {
+		return ""
+	}
+	for arch, called := range qemuNames {
+		if called == name {
+			return arch
+		}
+	}
+	return name
+}
 
 // qemuNames are the emulators that are not called as the architecture is.
 var qemuNames = map[string]string{

@@ -30,6 +30,7 @@ type Options struct {
 	Target             string            // stage name or index; "" is the last stage
 	BuildArgs          map[string]string // --build-arg
 	Name               string            // of the build, in its record
+	Emulators          []Emulator        // for RUN of other architectures; not part of keys (G22)
 	ProxyArgs          map[string]string // proxy variables for RUN; not part of keys (B9)
 	Labels             map[string]string // --label
 	Env                []string          // NAME=VALUE that the image has beside what the Dockerfile says

@@ -366,7 +366,7 @@ func TestP7_StrangersAddressesGetNoGeneralSecrets(t *testing.T) {
 
 // inert are the options that decide nothing about an image, or say what the settings say in another way.
 var inert = []string{
-	"Context", "ContextTar", "ContextURL", "Dockerfile", "DockerfileText", "DockerfileBeside", "DockerfileURL", "Name", "ProxyArgs", "Index", "AllPlatforms", "Pull",
+	"Context", "ContextTar", "ContextURL", "Dockerfile", "DockerfileText", "DockerfileBeside", "DockerfileURL", "Name", "ProxyArgs", "Emulators", "Index", "AllPlatforms", "Pull",
 	"NoCache", "NoCacheFilter", "CacheFrom", "CacheTo", "Lock", "Cutoff", "Jobs", "Secrets", "DenySecretLeak", "SSH", "Allow", "Attest", "GC", "Debug", "Tags", "Outputs", "SignKey", "Explain",
 	"Arguments", "Progress", "pins", "stranger",
 	"Run.DNS", "Run.DNSSearch", "Run.DNSOptions", "Run.MemoryBytes", "Run.MemorySwap", "Run.CPUShares", "Run.CPUPeriod", "Run.CPUQuota", "Run.CPUs",

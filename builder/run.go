@@ -145,6 +145,7 @@ func (sr *stageRun) spec(r *stages.Run, log *stepLog) (sandbox.Spec, error) {
 		Args: r.Args, Env: sr.environment(r), Dir: r.Dir, User: r.User,
 		Network: network, Stdout: log.writer("stdout"), Stderr: log.writer("stderr"),
 	}
+	spec.Emulation = sr.emulationOf(sr.stage.Platform.Architecture)
 	sr.opt.Run.shape(&spec)
 	if r.Security == "insecure" {
 		spec.Privileges = sandbox.Privileges{Insecure: true}

@@ -340,6 +340,9 @@ func (c *child) send(s *script, cmd *command) error {
 	if cmd.stdin >= 0 {
 		fds = append(fds, cmd.stdin)
 	}
+	if c.step.UserNS >= 0 {
+		fds = append(fds, c.step.UserNS)
+	}
 	err = unix.Sendmsg(c.control, []byte{0}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return nil // the init has died, as reading will tell

@@ -22,6 +22,7 @@ type childStep struct {
 	FDs          []int // all of its descriptors, which are the child's to close
 	Root         int   // the mount of the root
 	Stdin        int   // or -1
+	UserNS       int   // of an Emulation, or -1
 	Terminal     bool  // Stdin is a terminal for all three streams
 	Args, Env    []string
 	SecretEnv    []string

@@ -33,6 +33,10 @@ func (c *child) commandScript(cmd *command) (*script, error) {
 		free++
 		s.call(op("give stdin to command", ""), unix.SYS_DUP3, stdinFD, 0, 0)
 	}
+	userNS := free
+	if c.step.UserNS >= 0 {
+		free++
+	}
 	if cmd.terminal {
 		s.call(op("give terminal to command", ""), unix.SYS_DUP3, stdinFD, 1, 0)
 		s.call(op("give terminal to command", ""), unix.SYS_DUP3, stdinFD, 2, 0)
@@ -54,6 +58,10 @@ func (c *child) commandScript(cmd *command) (*script, error) {
 		return nil, setupError("read limit", "nofile", err)
 	}
 	s.limit(files, c.step.Rlimits)
+	if c.step.UserNS >= 0 {
+		// It gives all capabilities in there, which are limited next.
+		s.call(op("enter emulation", ""), unix.SYS_SETNS, userNS, unix.CLONE_NEWUSER)
+	}
 	if c.prep.OneID {
 		s.becomeUser(c.userID, free)
 	}

@@ -74,6 +74,8 @@ const (
 	beginPolls = 500
 	// maxBusybox bounds a busybox that is copied into memory; Debian's has 2 MiB.
 	maxBusybox = 64 << 20
+	// maxEmulatorPath bounds the path of an emulator: a whole line for binfmt_misc has less than 1920 bytes (MAX_REGISTER_LENGTH).
+	maxEmulatorPath = 1024
 	// numRlimits is the kernel's RLIM_NLIMITS.
 	numRlimits = 16
 	// defaultShm is the size of /dev/shm, as the container engines have it.

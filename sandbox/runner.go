@@ -405,7 +405,7 @@ func (r *Runner) report(err error) {
 // childStep makes the mounts of a step. The descriptors are the caller's to close, also with an error.
 func (r *Runner) childStep(s *Spec) (*childStep, error) {
 	f := &childStep{
-		Root: -1, Stdin: -1, Args: s.Args, Env: s.Env, SecretEnv: s.SecretEnv, Dir: s.Dir, User: s.User, Hostname: s.Hostname,
+		Root: -1, Stdin: -1, UserNS: -1, Args: s.Args, Env: s.Env, SecretEnv: s.SecretEnv, Dir: s.Dir, User: s.User, Hostname: s.Hostname,
 		ShmSize: s.ShmSize, Rlimits: s.Rlimits, ReadOnlyRoot: s.ReadOnlyRoot,
 	}
 	var err error
@@ -413,6 +413,12 @@ func (r *Runner) childStep(s *Spec) (*childStep, error) {
 		return f, err
 	}
 	f.FDs = []int{f.Root}
+	if s.Emulation != nil {
+		if f.UserNS, err = s.Emulation.namespace(); err != nil {
+			return f, err
+		}
+		f.FDs = append(f.FDs, f.UserNS)
+	}
 	if f.Mounts, err = r.etcMounts(s); err != nil {
 		return f, err
 	}

@@ -59,6 +59,10 @@ type Spec struct {
 	Limits   Limits
 	Privileges
 
+	// Emulation has the command run in its user namespace, where programs of other architectures work. The command has rights over its
+	// files then, as far as their ids go, and none over mounts and networks. nil: programs are this machine's.
+	Emulation *Emulation
+
 	Terminal       *os.File  // a terminal that is the command's controlling one, and all three streams; nil: what follows
 	Stdin          io.Reader // nil is /dev/null
 	Stdout, Stderr io.Writer // each is written by one goroutine; nil discards

@@ -55,7 +55,8 @@ func TestG8_StepsInAUserNamespace(t *testing.T) {
 		"TestG5G6G7_EtcFilesAndHostname", "TestG9_ShmSize", "TestG11_SetuidProgramsWork", "TestG16_NetworkNone", "TestB24_Tmpfs", "TestB25_File",
 		"TestHostileH80_Stubs", "TestReadOnlyRoot", "TestEmptyLowerBindsUpper", "TestManyAndOddlyNamedLayers", "TestG18_ZombiesAreReapedAndDaemonsEnd",
 		"TestG21_CancelLeavesNothing", "TestStepsInParallel", "TestHostileH69_SettingsOfTheMachine",
-		"TestHostileH70_AttributesOfNodes", "TestP3_AttachedShellIsInside", "TestP3_AttachedShellEndsWithTheStep", "TestHostileH77_CancelEndsWhatDoesNotListen")
+		"TestHostileH70_AttributesOfNodes", "TestP3_AttachedShellIsInside", "TestP3_AttachedShellEndsWithTheStep", "TestHostileH77_CancelEndsWhatDoesNotListen",
+		"TestG22_ForeignProgramsRunWithAnEmulator", "TestG22_AnEmulatedStepIsAsOthers")
 }
 
 // userNamespaceOnly skips a test that another one starts in a user namespace.

@@ -116,6 +116,7 @@ func whatFlags() []flagSpec {
 		{name: "build-arg-file", kind: kindList, arg: "FILE", text: "file of NAME=VALUE lines, each as a --build-arg"},
 		{name: "build-context", kind: kindList, arg: "NAME=SOURCE", text: "named context: a directory, docker-image://REF, oci-layout://DIR, target:STAGE, an http(s) URL or a git repository"},
 		{name: "platform", kind: kindList, arg: "OS/ARCH", text: "platforms of the result, by comma or repeated (default this machine's); several make an index"},
+		{name: "emulator", kind: kindList, arg: "[ARCH=]FILE", text: "static emulator for RUN of another architecture where this machine has no handler, e.g. qemu-aarch64-static"},
 		{name: "all-platforms", kind: kindBool, text: "build for all platforms for which the base images exist"},
 		{name: "arch", kind: kindString, arg: "ARCH", text: "architecture of the result, as part of --platform"},
 		{name: "os", kind: kindString, arg: "OS", text: "operating system of the result, as part of --platform"},

@@ -80,7 +80,6 @@ func laterOwnFlags() []flagSpec {
 		laterString("sbom-scanner-image", useSBOM),
 		laterString("cgroup-driver", "groups are made as directories; use --cgroup-parent"),
 		laterString("debug-image", "install busybox-static: an image without a shell gets it"),
-		laterString("emulator", "register a binfmt handler with the F flag"),
 		laterBool("watch", "run gobuild again"),
 	}
 }

@@ -34,7 +34,7 @@ func (a *app) buildOptions(f flags) (builder.Options, error) {
 	}
 	fill := []func(*builder.Options, flags) error{
 		a.fillArgs, a.fillLabels, a.fillForm, a.fillContexts, a.fillPlatform, a.fillPull, a.fillEpoch, a.fillFiles,
-		a.fillSecrets, a.fillSSH, a.fillAllow, a.fillTags, a.fillCaches, a.fillLock, a.fillGC, a.fillDebug, a.fillAttest,
+		a.fillSecrets, a.fillSSH, a.fillAllow, a.fillTags, a.fillCaches, a.fillLock, a.fillGC, a.fillDebug, a.fillAttest, a.fillEmulators,
 	}
 	for _, step := range fill {
 		if err := step(&opt, f); err != nil {
