@@ -41,6 +41,7 @@ type Runner struct {
 type kind struct {
 	network    string
 	joined     nsID // the namespace that network names
+	emulated   bool // the command enters another user namespace, which the filter would forbid to the init
 	gateway    bool // the host can be reached from it, where it is a network of the step's own
 	limits     Limits
 	privileges privileges
@@ -235,7 +236,7 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 	if err != nil {
 		return Result{}, &SetupError{Op: "check step", Kind: ErrInvalid, Detail: err.Error()}
 	}
-	k := kind{network: s.Network, limits: s.Limits, privileges: privileges}
+	k := kind{network: s.Network, limits: s.Limits, privileges: privileges, emulated: s.Emulation != nil}
 	k.gateway = slices.ContainsFunc(s.Hosts, isGateway)
 	if k.joined, err = networkID(s.Network); err != nil {
 		return Result{}, err
