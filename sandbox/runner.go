@@ -200,8 +200,8 @@ func (r *Runner) start(k kind) (*process, error) {
 	}
 	defer net.close()
 	one := r.cfg.Owners.Records()
-	// With one id, a command with USER makes a user namespace, which the filter forbids.
-	early := len(filter) > 0 && k.privileges.profile == "" && !one
+	// With one id, a command with USER makes a user namespace, and one with an emulator enters one, which the filter forbids.
+	early := len(filter) > 0 && k.privileges.profile == "" && !one && !k.emulated
 	p, err := spawn(r.exe, &spawnRequest{net, r.report, childPrep{
 		Network: k.network, Link: net.out, Cgroups: dirs, Filter: filter, EarlyFilter: early, Privileges: k.privileges, OneID: one,
 	}})
