@@ -231,6 +231,9 @@ func (r *Runner) Run(ctx context.Context, s Spec) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, context.Cause(ctx)
 	}
+	if s.Emulation != nil && r.cfg.Owners.Records() {
+		return Result{}, &SetupError{Op: "enter emulation", Kind: ErrUnsupported, Detail: "an emulator of the build's own where the build has one user id: register it on this machine"}
+	}
 	// The child starts up while we mount.
 	privileges, err := s.resolve(s.Network)
 	if err != nil {
