@@ -27,7 +27,7 @@ type command struct {
 // commands is the table of all commands (FEATURES N9), in the order of the help.
 func commands() []command {
 	return []command{
-		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(), debugCommand(),
+		buildCommand(), checkCommand(), lintCommand(), planCommand(), contextCommand(), runCommand(), debugCommand(), executorCommand(),
 		imagesCommand(), inspectCommand(), historyCommand(), filesCommand(), diffCommand(), verifyCommand(), tagCommand(), untagCommand(), rmiCommand(),
 		saveCommand(), loadCommand(),
 		explainCommand(), logsCommand(), reportCommand(), recordCommand(), psCommand(),
@@ -48,8 +48,7 @@ func commandNames() []string {
 // missing are the commands that gobuild will have, with what to use until then.
 func missing() map[string]string {
 	return map[string]string{
-		"executor": "use gobuild build",
-		"bake":     "use gobuild build once for each target", "config": "use gobuild build --debug",
+		"bake": "use gobuild build once for each target", "config": "use gobuild build --debug",
 		"export-mount": "use gobuild cache export-mount", "import-mount": "use gobuild cache import-mount",
 		"rm-mount": "use gobuild cache rm-mount", "buildx": "use gobuild build",
 		"imagetools": "use gobuild inspect",

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"syscall"
 
@@ -30,8 +31,16 @@ func main() {
 		}
 		ctx, stop := signalContext(context.Background(), who.signals(), os.Exit)
 		defer stop()
-		return runAs(ctx, who, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+		return runAs(ctx, who, argumentsOf(os.Args), os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	}))
+}
+
+// argumentsOf are the arguments of a process; the name that it was started by may be that of a command (FEATURES N8).
+func argumentsOf(args []string) []string {
+	if filepath.Base(args[0]) == "executor" {
+		return append([]string{"executor"}, args[1:]...)
+	}
+	return args[1:]
 }
 
 // gcPercent and memoryGoal let a command that is over in milliseconds end before the collector first runs, and a long one
