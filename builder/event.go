@@ -1,6 +1,10 @@
 package builder
 
-import "time"
+import (
+	"time"
+
+	"gobuild/history"
+)
 
 // EventType says what an Event tells.
 type EventType string
@@ -9,7 +13,7 @@ type EventType string
 const (
 	EventStepStart EventType = "step_start" // Step is set
 	EventOutput    EventType = "output"     // Step, Stream and Data: bytes a RUN wrote, whole lines where possible
-	EventStepDone  EventType = "step_done"  // Step, Cached, Duration, Digest, Bytes of its files, Usage; Err when it failed
+	EventStepDone  EventType = "step_done"  // Step, Cached, Duration, Digest, Bytes of its files, Usage, Waits; Err when it failed
 	EventCache     EventType = "cache"      // --explain: Step, Text is the reason, Lines are the details
 	EventTransfer  EventType = "transfer"   // Text names the blob or image; Bytes of Total, done when Bytes == Total; Cached when it was there already
 	EventNotice    EventType = "notice"     // Text: something the user should know (host network, lock wait, ...)
@@ -35,6 +39,7 @@ type Event struct {
 	Line     int
 	Err      error
 	Usage    *StepUsage
+	Waits    []history.Wait // of a step that is done: that are part of Duration
 	Result   *Result
 }
 

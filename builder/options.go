@@ -192,6 +192,7 @@ type StepResult struct {
 	PeakMem  int64         `json:"peakMemoryBytes,omitempty"`
 	Bytes    int64         `json:"layerBytes"` // of the files in its layer
 	StepUsage
+	Waits []history.Wait `json:"waits,omitempty"` // that are part of Duration
 
 	Index   int             `json:"stageIndex"`
 	Causes  []history.Cause `json:"causes,omitempty"`  // of a step that was not cached

@@ -168,7 +168,7 @@ func (r *recorder) fail(sr *stageRun, info *StepInfo, out outcome) {
 	defer r.mu.Unlock()
 	r.failed = append(r.failed, history.Step{
 		Place: sr.place(info), Number: info.Number, Total: info.Total, Key: out.key, Reason: out.miss.reason(), Causes: out.miss.causes,
-		Follows: out.miss.follows, Start: out.start, Duration: out.duration, Failed: true,
+		Follows: out.miss.follows, Start: out.start, Duration: out.duration, Failed: true, Waits: out.waits,
 	})
 }
 
@@ -235,7 +235,7 @@ func (bd *build) recordedSteps() []history.Step {
 		steps = append(steps, history.Step{
 			Place: history.Place{Stage: s.Stage, Index: s.Index, Line: s.Line, Text: s.Text}, Number: s.Number, Total: s.Total, Key: s.Key, Cached: s.Cached,
 			Reason: s.Reason, Causes: s.Causes, Follows: s.Follows, Start: s.Start, Duration: s.Duration, Saved: s.Saved, CPU: s.CPU, PeakMem: s.PeakMem,
-			Bytes: s.Bytes, Usage: s.StepUsage,
+			Bytes: s.Bytes, Usage: s.StepUsage, Waits: s.Waits,
 		})
 	}
 	return steps

@@ -72,12 +72,14 @@ func (sr *stageRun) networkMode(r *stages.Run) string {
 
 // execRun runs the command in the sandbox on the new layer.
 func (sr *stageRun) execRun(ctx context.Context, step *stages.Step, devices *deviceSet, mounts *mountSet, work *snapshot.Work) (usageOf, error) {
+	asked := sr.cfg.Now()
 	select {
 	case sr.jobs <- struct{}{}:
 		defer func() { <-sr.jobs }()
 	case <-ctx.Done():
 		return usageOf{}, context.Cause(ctx)
 	}
+	sr.waited(ctx, waitSlot, asked)
 	runner, err := sr.sandboxRunner(sr.opt.Run)
 	if err != nil {
 		return usageOf{}, err

@@ -135,6 +135,7 @@ type outcome struct {
 	start    time.Duration // since the build began
 	duration time.Duration
 	usage    usageOf
+	waits    []history.Wait
 }
 
 // usageOf is the accounting of a RUN.
@@ -153,7 +154,9 @@ func (sr *stageRun) step(ctx context.Context, s state, i int) (state, error) {
 	info := sr.info(step)
 	sr.em.emit(Event{Type: EventStepStart, Step: info})
 	begun := sr.cfg.Now()
-	out, err := sr.do(withStep(ctx, info), s, step, fmt.Sprint(i))
+	within, waits := withWaits(withStep(ctx, info))
+	out, err := sr.do(within, s, step, fmt.Sprint(i))
+	out.waits = waits.all()
 	out.start = begun.Sub(sr.begun)
 	if err != nil {
 		err = sr.stepError(err, step, info)
@@ -183,11 +186,11 @@ func (sr *stageRun) report(info *StepInfo, out outcome) {
 	if out.cached && sr.opt.Explain {
 		sr.em.emit(Event{Type: EventCache, Step: info, Cached: true, Text: out.reason})
 	}
-	sr.em.emit(Event{Type: EventStepDone, Step: info, Cached: out.cached, Duration: out.duration, Digest: string(out.layer.id)[:12], Bytes: out.layer.bytes, Usage: &out.usage.more})
+	sr.em.emit(Event{Type: EventStepDone, Step: info, Cached: out.cached, Duration: out.duration, Digest: string(out.layer.id)[:12], Bytes: out.layer.bytes, Usage: &out.usage.more, Waits: out.waits})
 	sr.record(StepResult{
 		Stage: info.Stage, Platform: info.Platform, Number: info.Number, Total: info.Total, Text: info.Text, Line: info.Line, Cached: out.cached,
 		Reason: out.reason, Key: out.key, Start: out.start, Duration: out.duration, CPU: out.usage.cpu, PeakMem: out.usage.peak,
-		Bytes: out.layer.bytes, StepUsage: out.usage.more,
+		Bytes: out.layer.bytes, StepUsage: out.usage.more, Waits: out.waits,
 		Index: sr.stage.Index, Causes: out.miss.causes, Follows: out.miss.follows, Saved: out.saved,
 	})
 }
@@ -251,7 +254,9 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 		out.layer, out.as, out.saved, out.cached, out.reason = hit.layer, hit.as, hit.took, true, cmp.Or(hit.from, "same key")
 		return out, nil
 	}
+	asked := sr.cfg.Now()
 	lock, err := sr.cache.Lock(ctx, job.key, sr.waiting("running this step"))
+	sr.waited(ctx, waitLock, asked)
 	if err != nil {
 		return out, fmt.Errorf("wait for step: %w", err)
 	}
@@ -280,9 +285,11 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	if job.alone {
 		below = emptyState
 	}
+	asked := sr.cfg.Now()
 	if err := sr.materialize(ctx, below); err != nil {
 		return out, err
 	}
+	sr.waited(ctx, waitLayers, asked)
 	if err := sr.roomForStep(ctx, slot, job); err != nil {
 		return out, err
 	}

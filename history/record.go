@@ -95,7 +95,14 @@ type Step struct {
 	PeakMem  int64         `json:"peakMemoryBytes,omitempty"`
 	Bytes    int64         `json:"layerBytes,omitempty"` // of the files in its layer
 	Failed   bool          `json:"failed,omitempty"`
+	Waits    []Wait        `json:"waits,omitempty"` // that are part of its time
 	Usage
+}
+
+// Wait is what a step waited for before it could be done.
+type Wait struct {
+	For      string        `json:"for"` // the same step elsewhere, a free slot, layers
+	Duration time.Duration `json:"durationNs"`
 }
 
 // Usage is what a command used beside time and memory.

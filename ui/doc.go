@@ -36,7 +36,7 @@
 //
 //	step_start  step
 //	output      step, stream, data (or dataBase64 when the bytes are not UTF-8)
-//	step_done   step, cached, durationNs, digest, bytes of its layer's files, usage of a RUN, message when it failed
+//	step_done   step, cached, durationNs, digest, bytes of its layer's files, usage of a RUN, waits that are part of its time, message when it failed
 //	cache       step, hit, reason, details
 //	transfer    name, bytes, total
 //	notice      message

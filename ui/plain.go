@@ -138,9 +138,26 @@ func (v *plainView) stepDone(e builder.Event) {
 		if e.Bytes > 0 { // of a layer that is not packed yet the size is not known
 			text += " +" + formatSize(e.Bytes)
 		}
-		v.result(e.Step, st, text)
+		v.result(e.Step, st, text+waitText(e))
 	}
 }
+
+// waitText says what of a step's time was waiting, if people would notice it.
+func waitText(e builder.Event) string {
+	var parts []string
+	for _, w := range e.Waits {
+		if w.Duration >= shownWait {
+			parts = append(parts, formatDuration(w.Duration)+" for "+w.For)
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return ", waited " + strings.Join(parts, " and ")
+}
+
+// shownWait is the shortest wait that a line tells of.
+const shownWait = 500 * time.Millisecond
 
 // cause is what an error says beyond the step it happened in, whose line is in sight.
 func cause(err error) string {

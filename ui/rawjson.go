@@ -30,6 +30,7 @@ type jsonObject struct {
 	Digest   string             `json:"digest,omitempty"`
 	Bytes    *int64             `json:"bytes,omitempty"`
 	Usage    *builder.StepUsage `json:"usage,omitempty"`
+	Waits    []jsonWait         `json:"waits,omitempty"`
 
 	Hit     *bool    `json:"hit,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
@@ -66,6 +67,11 @@ type jsonStep struct {
 	Line     int    `json:"line,omitempty"`
 }
 
+type jsonWait struct {
+	For      string        `json:"for"`
+	Duration time.Duration `json:"durationNs"`
+}
+
 type jsonRange struct {
 	Start int `json:"start"` // first line, from 1
 	End   int `json:"end"`   // last line
@@ -95,6 +101,9 @@ func eventJSON(e builder.Event) []byte {
 		o.Cached, o.Duration, o.Digest, o.Bytes = &e.Cached, &e.Duration, e.Digest, &e.Bytes
 		if !e.Cached && e.Usage != nil && *e.Usage != (builder.StepUsage{}) {
 			o.Usage = e.Usage
+		}
+		for _, w := range e.Waits {
+			o.Waits = append(o.Waits, jsonWait{w.For, w.Duration})
 		}
 		if e.Err != nil {
 			o.Message = e.Err.Error()

@@ -109,6 +109,9 @@ func newReportStep(i int, s history.Step, total time.Duration) reportStep {
 			out.Why += "; it took " + elapsed(s.Saved) + " when it ran"
 		}
 	}
+	for _, w := range s.Waits {
+		out.Why += "; waited " + elapsed(w.Duration) + " for " + ui.Line(w.For)
+	}
 	for _, c := range s.Causes {
 		out.Causes = append(out.Causes, ui.Line(c.Text))
 	}
