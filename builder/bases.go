@@ -327,18 +327,25 @@ func (b *Builder) fetchOnce(ctx context.Context, desc ocispec.Descriptor, fetch 
 	return b.store.PutWatched(ctx, desc, r, begun)
 }
 
+// descend follows an index to the manifest for a platform, and reads that.
+func (b *Builder) descend(ctx context.Context, desc ocispec.Descriptor, platform string, from origin) (ocispec.Descriptor, []byte, error) {
+	for range maxIndexDepth + 1 {
+		raw, err := b.document(ctx, desc, from.manifests)
+		if err != nil || !isIndex(desc.MediaType) {
+			return desc, raw, err
+		}
+		if desc, err = selectPlatform(raw, desc.MediaType, platform); err != nil {
+			return desc, nil, err
+		}
+	}
+	return desc, nil, fmt.Errorf("an index inside an index, %d deep", maxIndexDepth)
+}
+
 // load reads manifest and configuration of an image whose manifest is in the store or can be fetched.
 func (b *Builder) load(ctx context.Context, name string, desc ocispec.Descriptor, platform string, from origin) (*base, error) {
-	raw, err := b.document(ctx, desc, from.manifests)
+	desc, raw, err := b.descend(ctx, desc, platform, from)
 	if err != nil {
 		return nil, err
-	}
-	if isIndex(desc.MediaType) {
-		child, err := selectPlatform(raw, desc.MediaType, platform)
-		if err != nil {
-			return nil, err
-		}
-		return b.load(ctx, name, child, platform, from)
 	}
 	m, err := image.ParseManifest(raw, desc.MediaType)
 	if err != nil {

@@ -32,7 +32,7 @@ func (e *PlatformError) Is(target error) bool { return target == ErrNoPlatform }
 
 // SelectPlatform finds the manifest for a platform: the exact variant, else the nearest
 // lower one of the same architecture; an index whose only image names no platform gives that one.
-// Attestations are passed over.
+// Attestations are passed over. An entry may be an index again (image-spec v1.1, image-index.md): who follows it bounds the depth.
 func SelectPlatform(idx ocispec.Index, want ocispec.Platform) (ocispec.Descriptor, error) {
 	want = platforms.Normalize(want)
 	var images []ocispec.Descriptor
@@ -43,7 +43,7 @@ func SelectPlatform(idx ocispec.Index, want ocispec.Platform) (ocispec.Descripto
 	}
 	best, bestRank := -1, -1
 	for i, d := range images {
-		if !IsManifest(d.MediaType) || d.Platform == nil {
+		if !IsManifest(d.MediaType) && !IsIndex(d.MediaType) || d.Platform == nil {
 			continue
 		}
 		if r := suits(want, platforms.Normalize(*d.Platform)); r > bestRank {
