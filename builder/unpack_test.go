@@ -38,7 +38,7 @@ func newArriving(t *testing.T) *arriving {
 	a.image.put(t, a.r, "base", "1")
 	a.project = newProject(t, "FROM scratch\nCOPY --from="+a.r.Host+"/base:1 early last /\n", nil)
 	a.during = func(e Event) {
-		if strings.Contains(e.Text, "overlayfs's own") {
+		if strings.Contains(e.Text, "trusted.overlay.opaque") {
 			a.once.Do(func() { close(a.early) })
 		}
 	}
@@ -93,7 +93,7 @@ func (a *arriving) check(layers int) {
 func (a *arriving) notices() int {
 	n := 0
 	for _, e := range a.events {
-		if strings.Contains(e.Text, "overlayfs's own") {
+		if strings.Contains(e.Text, "trusted.overlay.opaque") {
 			n++
 		}
 	}
