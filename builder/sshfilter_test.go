@@ -114,6 +114,8 @@ func TestHostileR18_AStepUsesAnAgentAndChangesNothingInIt(t *testing.T) {
 		must(t, conn.Close())
 	}
 	p.close()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if !slices.Equal(a.asked, []byte{agentIdentities, agentSign}) {
 		t.Errorf("the agent was asked %v", a.asked)
 	}
@@ -134,8 +136,10 @@ func TestHostileR18_ConnectionsToAnAgentAreBounded(t *testing.T) {
 			alive++
 		}
 	}
+	p.close()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if alive == 0 || alive > maxAgentConns || a.most > maxAgentConns {
 		t.Errorf("%d connections work, the agent has had %d", alive, a.most)
 	}
-	p.close()
 }
