@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -132,15 +133,15 @@ func TestI16_RoomIsMadeForAFetchedFile(t *testing.T) {
 			t.Parallel()
 			p, used := twoLayers(t)
 			layer := p.layerOf()
-			served := false
+			var served atomic.Bool
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				served = tc.serve(w, func() bool { return isGone(layer) })
+				served.Store(tc.serve(w, func() bool { return isGone(layer) }))
 			}))
 			t.Cleanup(server.Close)
 			p.write("Dockerfile", "FROM scratch\nADD "+server.URL+"/file /file\n")
 			p.opt.GC = roomFor(used + 2<<20)
-			if _, err := p.build(); err != nil || !served {
-				t.Errorf("the former layer went in time: %t; %v", served, err)
+			if _, err := p.build(); err != nil || !served.Load() {
+				t.Errorf("the former layer went in time: %t; %v", served.Load(), err)
 			}
 		})
 	}
