@@ -1,6 +1,7 @@
 package houserules
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -68,4 +69,22 @@ func documents(t *testing.T) []string {
 func exists(p string) bool {
 	_, err := os.Stat(filepath.FromSlash(p))
 	return err == nil
+}
+
+// Decisions are named by their numbers.
+func TestDecisionsAreNumbered(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("docs/decisions/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for i, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(filepath.Base(f), fmt.Sprintf("%04d-", i+1)) || !strings.HasPrefix(string(data), fmt.Sprintf("# %d. ", i+1)) {
+			t.Errorf("%s is not decision %d, or its title says otherwise", f, i+1)
+		}
+	}
 }

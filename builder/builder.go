@@ -97,6 +97,9 @@ func (b *Builder) open() error {
 	if b.store, err = store.Open(filepath.Join(root, "oci")); err != nil {
 		return err
 	}
+	b.store.NamesLost = func(path string) {
+		b.notice("the list of the images' names was damaged and begins anew: what names there were is in " + path + "; images are there again once they are built, or pulled")
+	}
 	if b.cache, err = cache.Open(filepath.Join(root, "cache"), b.cfg.Now); err != nil {
 		return err
 	}

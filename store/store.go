@@ -27,11 +27,16 @@ var (
 	ErrSize = errors.New("size mismatch")
 	// ErrCorrupt says that a stored blob was found damaged, and was removed: it is an ErrNotFound too.
 	ErrCorrupt = fmt.Errorf("damaged blob removed: %w", ErrNotFound)
+	// ErrNames says that the list of names cannot be read. Whatever writes it next puts it aside.
+	ErrNames = errors.New("the list of the images' names is damaged, and begins anew with the next build that gives one")
 )
 
 // Store is an OCI image layout directory.
 type Store struct {
 	dir string
+
+	// NamesLost, if set, hears that the list of names could not be read and begins anew: where the old one is now. Set it before use.
+	NamesLost func(path string)
 
 	mu       sync.Mutex
 	verified map[digest.Digest]struct{} // hashed by this process, on write or on read

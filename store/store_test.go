@@ -501,3 +501,32 @@ func TestTaggingTheSameAgainWritesNothing(t *testing.T) {
 		t.Error("another image, and the index is as it was")
 	}
 }
+
+// A list of names that a fault of the disk has damaged keeps no later build from naming its image. What can be saved of it is there.
+func TestHostileF07F08_ADamagedListOfNamesBeginsAnew(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	desc := describe([]byte("manifest"))
+	if err := s.Tag("example.com/a:1", desc); err != nil {
+		t.Fatal(err)
+	}
+	index := filepath.Join(s.Dir(), ocispec.ImageIndexFile)
+	damaged := make([]byte, 100)
+	if err := os.WriteFile(index, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Tags(); !errors.Is(err, store.ErrNames) {
+		t.Errorf("reading: %v", err)
+	}
+	told := ""
+	s.NamesLost = func(path string) { told = path }
+	if err := s.Tag("example.com/b:1", desc); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(told); err != nil || !bytes.Equal(got, damaged) {
+		t.Errorf("put aside as %q: %v", told, err)
+	}
+	if tags, err := s.Tags(); err != nil || len(tags) != 1 {
+		t.Errorf("%v, %v", tags, err)
+	}
+}

@@ -195,9 +195,21 @@ func (s *Store) readIndex() (ocispec.Index, error) {
 		return idx, err
 	}
 	if err := json.Unmarshal(b, &idx); err != nil {
-		return idx, fmt.Errorf("read %s: %w", ocispec.ImageIndexFile, err)
+		return idx, fmt.Errorf("read %s: %w (%w)", ocispec.ImageIndexFile, ErrNames, err)
 	}
 	return idx, nil
+}
+
+// setAside puts a list of names that cannot be read out of the way, for whoever can save something of it.
+func (s *Store) setAside() error {
+	damaged := filepath.Join(s.dir, ocispec.ImageIndexFile+".damaged")
+	if err := os.Rename(filepath.Join(s.dir, ocispec.ImageIndexFile), damaged); err != nil {
+		return err
+	}
+	if s.NamesLost != nil {
+		s.NamesLost(damaged)
+	}
+	return nil
 }
 
 // updateIndex changes index.json under the store's lock, which is held for the
@@ -212,6 +224,11 @@ func (s *Store) updateIndex(change func(*ocispec.Index)) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
 	idx, err := s.readIndex()
+	if errors.Is(err, ErrNames) {
+		if err = s.setAside(); err == nil {
+			idx, err = s.readIndex()
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -36,6 +37,10 @@ func (a *app) fromConfig(command string, f flags) error {
 	taken := map[string]bool{}
 	for _, file := range files {
 		list, err := readConfig(file)
+		if !f.given("config") && errors.Is(err, fs.ErrPermission) { // a HOME that is another user's, as under sudo
+			a.printer.Notice("the configuration file counts for nothing: " + err.Error())
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -87,10 +92,10 @@ func (a *app) configFiles(f flags) ([]string, error) {
 	return append(files, filepath.Join("/etc", configName)), nil
 }
 
-// readConfig reads a configuration file; one that is not there says nothing.
+// readConfig reads a configuration file; one that is not there, since its folder is not or is none, says nothing.
 func readConfig(name string) ([]setting, error) {
 	data, err := readBounded(name, maxConfig)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil
 	}
 	if err != nil {

@@ -154,7 +154,8 @@ func Holder(path string) int {
 // Release gives the lock up and leaves the file.
 func (l *File) Release() error {
 	// Explicitly, not by close alone: a fork of this process on its way to exec still shares the descriptor.
-	return errors.Join(unix.Flock(int(l.f.Fd()), unix.LOCK_UN), l.f.Close())
+	err := retried.Call(func() error { return unix.Flock(int(l.f.Fd()), unix.LOCK_UN) })
+	return errors.Join(err, l.f.Close())
 }
 
 // Remove unlinks the file and gives the lock up. Only for an Exclusive lock.
