@@ -64,6 +64,7 @@ func TestHostileF02_KilledWhileALayerIsUnpackedAsItArrives(t *testing.T) {
 	layer := largeBase(t, r)
 	w := newWorld(t, "FROM scratch\nCOPY --from="+r.Host+"/base:1 early last /\n", nil)
 	cmd := w.command(w.dir)
+	started := make(chan struct{})
 	r.Intercept(func(rw http.ResponseWriter, req *http.Request) bool {
 		if req.Method != http.MethodGet || !strings.HasSuffix(req.URL.Path, digest.FromBytes(layer).String()) {
 			return false
@@ -71,7 +72,8 @@ func TestHostileF02_KilledWhileALayerIsUnpackedAsItArrives(t *testing.T) {
 		rw.Header().Set("Content-Length", strconv.Itoa(len(layer)))
 		_, _ = rw.Write(layer[:len(layer)/2])
 		rw.(http.Flusher).Flush() //nolint:forcetypeassert // the server's
-		for range 6000 {          // a minute
+		<-started
+		for range 6000 { // a minute
 			if found, _ := filepath.Glob(filepath.Join(w.root, "snapshots/work/*/fs/*")); len(found) > 0 {
 				_ = cmd.Process.Kill()
 				return true
@@ -81,7 +83,7 @@ func TestHostileF02_KilledWhileALayerIsUnpackedAsItArrives(t *testing.T) {
 		t.Error("nothing is unpacked before the whole layer has arrived")
 		return true
 	})
-	if o := w.run(cmd); o.code != -1 {
+	if o := w.runThen(cmd, func() { close(started) }); o.code != -1 {
 		t.Fatalf("exit code %d:\n%s", o.code, o.stderr)
 	}
 	entries := func(dir string) []os.DirEntry {

@@ -366,6 +366,8 @@ func TestHostileF26_TheNextPullFetchesTheRest(t *testing.T) {
 	}
 	f.write("Dockerfile", two)
 	blobs := func() (list []string) {
+		f.proxy.mu.Lock()
+		defer f.proxy.mu.Unlock()
 		for _, line := range f.proxy.lines {
 			if strings.HasPrefix(line, "GET /v2/app1/blobs/") {
 				list = append(list, line)

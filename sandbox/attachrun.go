@@ -8,8 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gobuild/internal/retried"
 )
 
 // The shell of a step is started by the init's program in another role: a helper, which no process of the step can see. It enters the
@@ -234,6 +237,16 @@ func (h *helper) shellScript() *script {
 	return s
 }
 
+// ending says whether the step ends, now that something has killed the shell: whoever kills all processes of a step may get to its
+// init last.
+func (h *helper) ending() bool {
+	_ = retried.Call(func() error {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(h.step), Events: unix.POLLIN}}, int(maxEnding/time.Millisecond))
+		return err
+	})
+	return !h.alive()
+}
+
 // follow waits for the end of the shell, and ends the helper. When ctx ends, the helper is killed, and the shell with it.
 func (h *helper) follow(ctx context.Context) (AttachResult, error) {
 	stop := context.AfterFunc(ctx, func() { _ = unix.PidfdSendSignal(h.pidfd, unix.SIGKILL, nil, 0) })
@@ -246,7 +259,7 @@ func (h *helper) follow(ctx context.Context) (AttachResult, error) {
 	}()
 	for {
 		message, err := h.receive()
-		if errors.Is(err, ErrDied) && ctx.Err() == nil && !h.alive() {
+		if errors.Is(err, ErrDied) && ctx.Err() == nil && h.ending() {
 			return AttachResult{ExitCode: 128 + int(unix.SIGKILL), StepEnded: true}, nil // it was in the step's cgroup, and was killed with it
 		}
 		if err != nil {
@@ -257,7 +270,7 @@ func (h *helper) follow(ctx context.Context) (AttachResult, error) {
 		}
 		status := unix.WaitStatus(binary.NativeEndian.Uint32(message[8:]))
 		if status.Signaled() {
-			return AttachResult{ExitCode: 128 + int(status.Signal()), StepEnded: !h.alive()}, nil
+			return AttachResult{ExitCode: 128 + int(status.Signal()), StepEnded: status.Signal() == unix.SIGKILL && h.ending()}, nil
 		}
 		return AttachResult{ExitCode: status.ExitStatus()}, nil
 	}

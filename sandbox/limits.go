@@ -72,6 +72,8 @@ const (
 	// beginPoll and beginPolls say how long a step that is to be entered is given to start its command, and how often that is looked at.
 	beginPoll  = 20 * time.Millisecond
 	beginPolls = 500
+	// maxEnding is how long the init of a step may be alive after a shell in the step was killed, if it is the step that ends.
+	maxEnding = time.Second
 	// maxBusybox bounds a busybox that is copied into memory; Debian's has 2 MiB.
 	maxBusybox = 64 << 20
 	// maxEmulatorPath bounds the path of an emulator: a whole line for binfmt_misc has less than 1920 bytes (MAX_REGISTER_LENGTH).

@@ -128,6 +128,11 @@ func childPowerCut(image string) {
 	mnt := image + ".mnt"
 	step(os.MkdirAll(mnt, 0o700))
 	mount := func() { run("mount", "-o", "loop,noauto_da_alloc", image, mnt) }
+	unmount := func() {
+		if out, err := exec.Command("umount", mnt).CombinedOutput(); err != nil {
+			step(fmt.Errorf("umount: %w: %s", err, out))
+		}
+	}
 	mount()
 	s, err := OpenConfig(filepath.Join(mnt, "s"), Config{BootID: "before"})
 	step(err)
@@ -155,7 +160,8 @@ func childPowerCut(image string) {
 	step(err)
 	step(unix.IoctlSetPointerInt(int(d.Fd()), ext4Shutdown, noLogFlush))
 	step(d.Close())
-	run("umount", mnt)
+	_ = s.Close() // it cannot remove anything any more, but holds nothing open either
+	unmount()
 	mount()
 	s, err = OpenConfig(filepath.Join(mnt, "s"), Config{BootID: "after"})
 	step(err)
@@ -185,7 +191,8 @@ func childPowerCut(image string) {
 			step(fmt.Errorf("layer %d cannot be built again", n))
 		}
 	}
-	run("umount", mnt)
+	step(s.Close())
+	unmount()
 	fmt.Printf("whole %d, torn %d\n", whole, torn)
 	os.Exit(0)
 }

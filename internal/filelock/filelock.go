@@ -168,17 +168,15 @@ func (l *File) Remove() error {
 }
 
 func open(path string) (*os.File, error) {
-	for {
-		fd, err := retried.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
-		if err != nil {
-			return nil, &fs.PathError{Op: "open lock", Path: path, Err: err}
-		}
-		f := os.NewFile(uintptr(fd), path)
-		if st, err := f.Stat(); err == nil && st.Mode().Perm() != 0o600 {
-			_ = f.Chmod(0o600) // an odd umask must not keep the next process out
-		}
-		return f, nil
+	fd, err := retried.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open lock", Path: path, Err: err}
 	}
+	f := os.NewFile(uintptr(fd), path)
+	if st, err := f.Stat(); err == nil && st.Mode().Perm() != 0o600 {
+		_ = f.Chmod(0o600) // an odd umask must not keep the next process out
+	}
+	return f, nil
 }
 
 // current tells whether path still names the open file.
