@@ -100,7 +100,6 @@ func (w *world) write(name, text string) {
 type outcome struct {
 	code           int
 	stdout, stderr string
-	peak           int64 // resident bytes of gobuild and its children, the largest
 }
 
 func (w *world) command(args ...string) *exec.Cmd {
@@ -130,9 +129,6 @@ func (w *world) runThen(cmd *exec.Cmd, started func()) outcome {
 		w.t.Fatal(err)
 	}
 	o := outcome{code: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
-	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		o.peak = ru.Maxrss << 10
-	}
 	if strings.Contains(o.stderr, "goroutine ") {
 		w.t.Errorf("a Go trace reached the user:\n%s", o.stderr)
 	}
