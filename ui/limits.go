@@ -37,6 +37,9 @@ const (
 	// maxHeld bounds the bytes in memory that a running step has printed, which are shown in full if it fails; more are in a file.
 	maxHeld = 64 << 10
 
+	// maxOverflow bounds the file: a step may print without end, on a disk that others need.
+	maxOverflow = 256 << 20
+
 	// maxLogLines bounds what BUILDKIT_TTY_LOG_LINES may ask for.
 	maxLogLines = 100
 

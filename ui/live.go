@@ -105,7 +105,7 @@ func (v *liveView) step(e builder.Event) *liveStep {
 	if st, ok := v.known[e.Step]; ok {
 		return st
 	}
-	st := &liveStep{info: e.Step, since: e.Time, name: "[no step]", streams: map[string]*cleaner{}, log: &overflow{dir: v.opt.SpoolDir}}
+	st := &liveStep{info: e.Step, since: e.Time, name: "[no step]", streams: map[string]*cleaner{}, log: newOverflow(v.opt.SpoolDir)}
 	if e.Step != nil {
 		st.name = stepName(e.Step)
 		v.steps = append(v.steps, st)
@@ -191,7 +191,7 @@ func (v *liveView) stepDone(e builder.Event) {
 func (v *liveView) reveal(info *builder.StepInfo) {
 	if st := v.known[info]; st != nil {
 		v.kept = append(v.kept, keptLine{at: v.opt.Now(), log: st.log})
-		st.log, st.last = &overflow{dir: v.opt.SpoolDir}, nil
+		st.log, st.last = newOverflow(v.opt.SpoolDir), nil
 	}
 }
 

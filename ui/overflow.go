@@ -2,19 +2,23 @@ package ui
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 )
 
 // overflow keeps bytes in order: the first maxHeld in memory, more in a file that has no name, so that nothing is left behind. Where
-// that file cannot be had, the newest bytes are kept and the loss is said.
+// that file cannot be had, or would be larger than the limit, the newest bytes are kept and the loss is said.
 type overflow struct {
-	dir  string
-	held []byte
-	file *os.File
-	end  int64
-	lost int64
+	dir   string
+	limit int64 // of the file
+	held  []byte
+	file  *os.File
+	end   int64
+	lost  int64
 }
+
+func newOverflow(dir string) *overflow { return &overflow{dir: dir, limit: maxOverflow} }
 
 func (o *overflow) add(p []byte) {
 	if len(o.held)+len(p) > maxHeld {
@@ -33,27 +37,27 @@ func (o *overflow) spill() {
 		o.held = o.held[:0]
 		return
 	}
-	if n, err := o.file.WriteAt(o.held, o.end); err != nil {
-		o.lost += int64(len(o.held) - n)
-		o.end += int64(n)
-	} else {
-		o.end += int64(n)
+	if o.end+int64(len(o.held)) > o.limit {
+		o.lost += o.end
+		o.end = 0 // what is written over is not read
 	}
+	n, _ := o.file.WriteAt(o.held, o.end)
+	o.end += int64(n)
+	o.lost += int64(len(o.held) - n)
 	o.held = o.held[:0]
 }
 
-// WriteTo gives everything that was added.
-func (o *overflow) WriteTo(w io.Writer) (int64, error) {
-	var n int64
-	if o.file != nil {
-		written, err := io.Copy(w, io.NewSectionReader(o.file, 0, o.end))
-		if n += written; err != nil {
+// WriteTo gives what was added, after a word about what was lost.
+func (o *overflow) WriteTo(w io.Writer) (n int64, err error) {
+	if o.lost > 0 {
+		written, err := fmt.Fprintf(w, "(%s of the output are left out here; gobuild logs has its beginning)\n", formatSize(o.lost))
+		if n += int64(written); err != nil {
 			return n, err
 		}
 	}
-	if o.lost > 0 {
-		written, err := io.WriteString(w, "(part of the output was lost: there is no room for its temporary file)\n")
-		if n += int64(written); err != nil {
+	if o.file != nil {
+		written, err := io.Copy(w, io.NewSectionReader(o.file, 0, o.end))
+		if n += written; err != nil {
 			return n, err
 		}
 	}

@@ -183,6 +183,26 @@ func TestO4_ANarrowerTerminal(t *testing.T) {
 	}
 }
 
+func TestHostileH76_OutputKeptForAFailureIsBounded(t *testing.T) {
+	t.Parallel()
+	o := newOverflow(t.TempDir())
+	o.limit = 3 * maxHeld
+	defer o.close()
+	line := strings.Repeat("x", 1023) + "\n"
+	for range 1000 {
+		o.add([]byte(line))
+	}
+	o.add([]byte("the end\n"))
+	var got bytes.Buffer
+	if _, err := o.WriteTo(&got); err != nil {
+		t.Fatal(err)
+	}
+	first, rest, _ := strings.Cut(got.String(), "\n")
+	if !strings.Contains(first, "of the output") || len(rest) > 4*maxHeld || len(rest) < maxHeld || !strings.HasSuffix(rest, line+"the end\n") || o.lost+int64(len(rest)) != 1000*1024+8 {
+		t.Errorf("%q, then %d bytes; %d lost", first, len(rest), o.lost)
+	}
+}
+
 func TestO4_AShellFollowsWhatTheStepPrinted(t *testing.T) {
 	t.Parallel()
 	l := newLiveTest(t, 80, 24, Options{LogLines: 1})
