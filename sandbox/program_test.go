@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -105,6 +106,19 @@ func TestG1_ArgumentsReachTheCommand(t *testing.T) {
 	}
 }
 
+// mountedIn names a thread's list of mounts that has a path.
+func mountedIn(t *testing.T, path string) string {
+	t.Helper()
+	threads, err := filepath.Glob("/proc/self/task/*/mountinfo")
+	must(t, err)
+	for _, file := range threads {
+		if data, err := os.ReadFile(file); err == nil && bytes.Contains(data, []byte(path)) {
+			return file
+		}
+	}
+	return ""
+}
+
 // A step that cannot be run leaves nothing open and nothing mounted: gobuild lives on, and its steps are threads of it.
 func TestHostileR13_StepsThatFailLeaveNoDescriptors(t *testing.T) {
 	alone(t, func(t *testing.T) {
@@ -130,11 +144,9 @@ func TestHostileR13_StepsThatFailLeaveNoDescriptors(t *testing.T) {
 				if res, err := f.Run(t.Context(), s); err == nil && res.ExitCode == 0 {
 					t.Fatalf("%s: it ran", name)
 				}
-				threads, err := filepath.Glob("/proc/self/task/*/mountinfo")
-				must(t, err)
-				for _, file := range threads {
-					if data, err := os.ReadFile(file); err == nil && bytes.Contains(data, []byte(s.Upper)) {
-						t.Errorf("%s: its root is still mounted: %s", name, file)
+				for give := time.Now().Add(time.Minute); mountedIn(t, s.Upper) != ""; time.Sleep(time.Millisecond) { // by a thread that ends
+					if time.Now().After(give) {
+						t.Fatalf("%s: its root is still mounted: %s", name, mountedIn(t, s.Upper))
 					}
 				}
 			}

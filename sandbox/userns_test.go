@@ -56,12 +56,15 @@ func TestG8_StepsInAUserNamespace(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		compiled = "TestG4_UmaskAndStdio" // nothing can be compiled here: one more of the others instead
 	}
-	inNamespace(t, compiled, "TestInNamespaceOverlay", "TestInNamespaceHostNetwork", "TestInNamespaceJoinedNetwork", "TestG18_ExitStatus", "TestG1_Environment", "TestG2_Users", "TestG3_WorkingDirectory",
+	tests := []string{compiled}
+	if emulates() {
+		tests = append(tests, "TestG22_ForeignProgramsRunWithAnEmulator", "TestG22_AnEmulatedStepIsAsOthers")
+	}
+	inNamespace(t, append(tests, "TestInNamespaceOverlay", "TestInNamespaceHostNetwork", "TestInNamespaceJoinedNetwork", "TestG18_ExitStatus", "TestG1_Environment", "TestG2_Users", "TestG3_WorkingDirectory",
 		"TestG5G6G7_EtcFilesAndHostname", "TestG9_ShmSize", "TestG11_SetuidProgramsWork", "TestG16_NetworkNone", "TestB24_Tmpfs", "TestB25_File",
 		"TestHostileH80_Stubs", "TestReadOnlyRoot", "TestEmptyLowerBindsUpper", "TestManyAndOddlyNamedLayers", "TestG18_ZombiesAreReapedAndDaemonsEnd",
 		"TestG21_CancelLeavesNothing", "TestStepsInParallel", "TestHostileH69_SettingsOfTheMachine",
-		"TestHostileH70_AttributesOfNodes", "TestP3_AttachedShellIsInside", "TestP3_AttachedShellEndsWithTheStep", "TestHostileH77_CancelEndsWhatDoesNotListen",
-		"TestG22_ForeignProgramsRunWithAnEmulator", "TestG22_AnEmulatedStepIsAsOthers")
+		"TestHostileH70_AttributesOfNodes", "TestP3_AttachedShellIsInside", "TestP3_AttachedShellEndsWithTheStep", "TestHostileH77_CancelEndsWhatDoesNotListen")...)
 }
 
 // userNamespaceOnly skips a test that another one starts in a user namespace.
