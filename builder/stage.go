@@ -275,6 +275,12 @@ func (sr *stageRun) attempt(ctx context.Context, s state, step *stages.Step, slo
 	return sr.execute(ctx, s, step, job, slot, lineage, out)
 }
 
+// perform does a step's work, within the limits of the state directory.
+func (sr *stageRun) perform(ctx context.Context, j *job, work *snapshot.Work) (usageOf, error) {
+	defer sr.watchRoom(ctx)()
+	return j.exec(ctx, work)
+}
+
 func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job *job, slot, lineage string, out outcome) (_ outcome, err error) {
 	begun := sr.cfg.Now()
 	defer sr.live.step(stepOf(ctx))()
@@ -301,9 +307,7 @@ func (sr *stageRun) execute(ctx context.Context, s state, step *stages.Step, job
 	if n := len(sr.stage.Steps); n > 0 && step != &sr.stage.Steps[n-1] {
 		sr.snapshots.Prepare() // what depends on this step misses too
 	}
-	watched := sr.watchRoom(ctx)
-	out.usage, err = job.exec(ctx, work)
-	if watched(); err != nil {
+	if out.usage, err = sr.perform(ctx, job, work); err != nil {
 		return out, err
 	}
 	rec := stepRecord{ID: newID(), Lineage: lineage, Created: sr.createdNow(), Duration: sr.cfg.Now().Sub(begun)}
